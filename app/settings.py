@@ -1,0 +1,256 @@
+"""Every setting of Tidings, declared once: read from a TOML file and the environment, validated as a whole.
+
+``load_settings(path)`` reads ``tidings.toml`` (or what TIDINGS_SETTINGS names); ``TIDINGS_KAFKA__PARTITIONS=16`` overrides one value.
+Secrets are references, ``env:NAME`` or ``file:/path``, resolved here and kept out of every repr.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from app.errors import SettingsError
+
+Scope = Literal["ingest", "read", "operate"]
+
+
+def _resolve_secret(reference: Any) -> Any:
+    if isinstance(reference, SecretStr) or not isinstance(reference, str):
+        return reference
+    kind, _, rest = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(rest)
+        if not value:
+            raise ValueError(f"the environment variable {rest} is not set")
+        return SecretStr(value.strip())
+    if kind == "file":
+        try:
+            return SecretStr(Path(rest).read_text().strip())
+        except OSError as exc:
+            raise ValueError(f"cannot read {rest}: {exc.strerror}") from None
+    raise ValueError("a secret is a reference, env:NAME or file:/path, never the secret itself")
+
+
+SecretRef = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    """Where the log is and how the group behaves."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    #: Consumer group, and prefix of changelog topics and of the partitions' producer ids.
+    application_id: str = Field("tidings", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
+    #: Topics are <prefix>.<name>.v1
+    topic_prefix: str = Field("tidings", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
+    #: Of every topic and table. Fixed for the life of the data: at least four times the largest number of workers.
+    partitions: int = Field(8, ge=1, le=1024)
+    replication_factor: int = Field(1, ge=1, le=7)
+    min_insync_replicas: int = Field(1, ge=1, le=7)
+    session_timeout_seconds: float = Field(15, ge=6, le=300)
+    heartbeat_interval_seconds: float = Field(3, gt=0, le=100)
+    rebalance_timeout_seconds: float = Field(30, ge=6, le=600)
+    request_timeout_seconds: float = Field(10, ge=1, le=120)
+    commit_interval_seconds: float = Field(0.5, gt=0, le=60)
+    #: How long the broker may hold a fetch that has nothing to give.
+    fetch_max_wait_ms: int = Field(100, ge=5, le=5000)
+    #: Go on against a broker without idempotence and producer ids (the embedded one), where a paused worker is not fenced.
+    allow_unfenced: bool = False
+
+    @model_validator(mode="after")
+    def _timeouts_fit(self) -> KafkaSettings:
+        if self.heartbeat_interval_seconds * 2 > self.session_timeout_seconds:
+            raise ValueError("heartbeat_interval_seconds must be at most half of session_timeout_seconds")
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError("min_insync_replicas must not be above replication_factor")
+        return self
+
+
+class WorkerSettings(_Section):
+    """One worker process."""
+
+    data_dir: Path = Path("data")
+    #: Copies of each table partition kept warm on other workers.
+    standby_replicas: int = Field(0, ge=0, le=3)
+    #: Records handed to an agent at once.
+    batch_max_records: int = Field(500, ge=1, le=10_000)
+    #: Bytes of changed state after which a batch is flushed, whatever is left of its records.
+    batch_max_bytes: int = Field(2_000_000, ge=100_000, le=6_000_000)
+    #: Decoded objects kept per table partition.
+    cache_objects: int = Field(50_000, ge=100)
+    #: Block cache of RocksDB, for all tables of the worker.
+    block_cache_bytes: int = Field(256 * 1024**2, ge=8 * 1024**2)
+
+
+class RankingSettings(_Section):
+    """When and how long lists are made."""
+
+    #: The bound from a folded event to the ranking of its user.
+    tick_ms: int = Field(100, ge=10, le=10_000)
+    list_length: int = Field(20, ge=1, le=50)
+    #: How often a partition publishes its share of the global models.
+    share_interval_seconds: float = Field(5, gt=0, le=600)
+
+
+class HttpSettings(_Section):
+    """The worker's own HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    #: How other workers reach this one; http://<host>:<port> when empty.
+    advertised_url: str = ""
+    max_body_bytes: int = Field(2_097_152, ge=1024)
+    max_events_per_request: int = Field(10_000, ge=1)
+    #: How long a worker waits for the owner of a user.
+    forward_timeout_seconds: float = Field(2, gt=0, le=30)
+
+
+class TokenSettings(_Section):
+    """A bearer token and what it may do."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    token: SecretRef
+    scopes: list[Scope] = Field(min_length=1)
+
+    @field_validator("token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        if len(token.get_secret_value()) < 16:
+            raise ValueError("a token has at least 16 characters")
+        return token
+
+
+class DeliverySettings(_Section):
+    """What holds for all targets."""
+
+    #: Networks that a target may resolve into although they are private, loopback or link-local.
+    allow_networks: list[str] = []
+    #: Users rendered and sent at once, over all targets.
+    max_in_flight: int = Field(256, ge=1, le=10_000)
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+
+class WebhookSettings(_Section):
+    """A webhook target: gets each changed list as a signed POST (Standard Webhooks)."""
+
+    kind: Literal["webhook"] = "webhook"
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    url: str
+    #: ``whsec_`` and 24 to 64 bytes in base64.
+    secret: SecretRef
+    timeout_seconds: float = Field(15, ge=0.1, le=60)
+    concurrency: int = Field(8, ge=1, le=256)
+    #: Plain http is refused unless allowed here.
+    allow_http: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https URL")
+        if parts.username or parts.password:
+            raise ValueError("must not carry a user or password")
+        return url
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_signing_secret(cls, secret: SecretStr) -> SecretStr:
+        try:
+            size = len(base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True))
+        except binascii.Error:
+            size = 0
+        if not 24 <= size <= 64:
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
+        return secret
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> WebhookSettings:
+        if self.url.startswith("http:") and not self.allow_http:
+            raise ValueError("url is plain http: use https, or set allow_http = true")
+        return self
+
+
+class Settings(_Section):
+    """All of it."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    worker: WorkerSettings = WorkerSettings()
+    ranking: RankingSettings = RankingSettings()
+    http: HttpSettings = HttpSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    tokens: list[TokenSettings] = []
+    targets: list[WebhookSettings] = []
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Settings:
+        for what, names in (("targets", [t.name for t in self.targets]), ("tokens", [t.name for t in self.tokens])):
+            for name in sorted({n for n in names if names.count(n) > 1}):
+                raise ValueError(f"two {what} are named {name!r}")
+        return self
+
+
+def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Settings from a TOML file, then the environment, then ``overrides`` (nested dict), the later winning.
+
+    Raises SettingsError with every problem found, each naming its setting.
+    """
+    named = path or (Path(p) if (p := os.environ.get("TIDINGS_SETTINGS")) else None)
+    file = named or Path("tidings.toml")
+    data: dict[str, Any] = {}
+    if named is not None or file.exists():
+        try:
+            data = tomllib.loads(file.read_text())
+        except OSError as exc:
+            raise SettingsError([f"cannot read it: {exc.strerror}"], str(file)) from None
+        except tomllib.TOMLDecodeError as exc:
+            raise SettingsError([f"not TOML: {exc}"], str(file)) from None
+    _merge(data, _from_environment())
+    _merge(data, overrides or {})
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as exc:
+        raise SettingsError([_describe(e) for e in exc.errors(include_input=False, include_url=False)], str(file) if data else "the settings") from None
+
+
+def _from_environment() -> dict[str, Any]:
+    """TIDINGS_SECTION__KEY=value, for the scalar settings; a list of strings is separated by commas."""
+    found: dict[str, Any] = {}
+    sections = {name: field.annotation for name, field in Settings.model_fields.items() if name not in ("tokens", "targets")}
+    for variable, value in os.environ.items():
+        head, _, key = variable.removeprefix("TIDINGS_").lower().partition("__")
+        if variable.startswith("TIDINGS_") and key and head in sections:
+            section: Any = sections[head]
+            is_list = key in section.model_fields and section.model_fields[key].annotation == list[str]
+            found.setdefault(head, {})[key] = [v.strip() for v in value.split(",") if v.strip()] if is_list else value
+    return found
+
+
+def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _describe(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "settings"
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}"
