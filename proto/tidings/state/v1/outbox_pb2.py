@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tidings.updates.v1 import update_pb2 as tidings_dot_updates_dot_v1_dot_update__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtidings/state/v1/outbox.proto\x12\x10tidings.state.v1\x1a\x1ftidings/updates/v1/update.proto\"\x9d\x01\n\x0bOutboxEntry\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x38\n\x06update\x18\x02 \x01(\x0b\x32(.tidings.updates.v1.RecommendationUpdate\x12\x13\n\x0blist_digest\x18\x03 \x01(\x06\x12.\n\ndeliveries\x18\x04 \x03(\x0b\x32\x1a.tidings.state.v1.Delivery\"\x91\x02\n\x08\x44\x65livery\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65sired_version\x18\x02 \x01(\x04\x12\x19\n\x11\x63onfirmed_version\x18\x03 \x01(\x04\x12\x17\n\x0f\x63onfirmed_at_ms\x18\x04 \x01(\x03\x12\x19\n\x11in_flight_version\x18\x05 \x01(\x04\x12\x1a\n\x12in_flight_until_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\x1a\n\x12next_attempt_at_ms\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x19\n\x11\x61\x62\x61ndoned_version\x18\n \x01(\x04\x12\x14\n\x0c\x64ue_since_ms\x18\x0b \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtidings/state/v1/outbox.proto\x12\x10tidings.state.v1\x1a\x1ftidings/updates/v1/update.proto\"\x9d\x01\n\x0bOutboxEntry\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x38\n\x06update\x18\x02 \x01(\x0b\x32(.tidings.updates.v1.RecommendationUpdate\x12\x13\n\x0blist_digest\x18\x03 \x01(\x06\x12.\n\ndeliveries\x18\x04 \x03(\x0b\x32\x1a.tidings.state.v1.Delivery\"\xc0\x02\n\x08\x44\x65livery\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65sired_version\x18\x02 \x01(\x04\x12\x19\n\x11\x63onfirmed_version\x18\x03 \x01(\x04\x12\x17\n\x0f\x63onfirmed_at_ms\x18\x04 \x01(\x03\x12\x19\n\x11in_flight_version\x18\x05 \x01(\x04\x12\x1a\n\x12in_flight_until_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\x1a\n\x12next_attempt_at_ms\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x19\n\x11\x61\x62\x61ndoned_version\x18\n \x01(\x04\x12\x14\n\x0c\x64ue_since_ms\x18\x0b \x01(\x03\x12\x1a\n\x12overtaken_since_ms\x18\x0c \x01(\x03\x12\x11\n\tthrottled\x18\r \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OUTBOXENTRY']._serialized_start=85
   _globals['_OUTBOXENTRY']._serialized_end=242
   _globals['_DELIVERY']._serialized_start=245
-  _globals['_DELIVERY']._serialized_end=518
+  _globals['_DELIVERY']._serialized_end=565
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,7 @@ class OutboxEntry(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., update: _Optional[_Union[_update_pb2.RecommendationUpdate, _Mapping]] = ..., list_digest: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("target", "desired_version", "confirmed_version", "confirmed_at_ms", "in_flight_version", "in_flight_until_ms", "attempts", "next_attempt_at_ms", "last_error", "abandoned_version", "due_since_ms")
+    __slots__ = ("target", "desired_version", "confirmed_version", "confirmed_at_ms", "in_flight_version", "in_flight_until_ms", "attempts", "next_attempt_at_ms", "last_error", "abandoned_version", "due_since_ms", "overtaken_since_ms", "throttled")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     DESIRED_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class Delivery(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_VERSION_FIELD_NUMBER: _ClassVar[int]
     DUE_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    OVERTAKEN_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_FIELD_NUMBER: _ClassVar[int]
     target: str
     desired_version: int
     confirmed_version: int
@@ -43,4 +45,6 @@ class Delivery(_message.Message):
     last_error: str
     abandoned_version: int
     due_since_ms: int
-    def __init__(self, target: _Optional[str] = ..., desired_version: _Optional[int] = ..., confirmed_version: _Optional[int] = ..., confirmed_at_ms: _Optional[int] = ..., in_flight_version: _Optional[int] = ..., in_flight_until_ms: _Optional[int] = ..., attempts: _Optional[int] = ..., next_attempt_at_ms: _Optional[int] = ..., last_error: _Optional[str] = ..., abandoned_version: _Optional[int] = ..., due_since_ms: _Optional[int] = ...) -> None: ...
+    overtaken_since_ms: int
+    throttled: bool
+    def __init__(self, target: _Optional[str] = ..., desired_version: _Optional[int] = ..., confirmed_version: _Optional[int] = ..., confirmed_at_ms: _Optional[int] = ..., in_flight_version: _Optional[int] = ..., in_flight_until_ms: _Optional[int] = ..., attempts: _Optional[int] = ..., next_attempt_at_ms: _Optional[int] = ..., last_error: _Optional[str] = ..., abandoned_version: _Optional[int] = ..., due_since_ms: _Optional[int] = ..., overtaken_since_ms: _Optional[int] = ..., throttled: _Optional[bool] = ...) -> None: ...
