@@ -1,0 +1,376 @@
+"""Publisher: writes events to Kafka and returns when they are acknowledged.
+
+One batch per partition is on the wire and one waits behind it; whatever arrives meanwhile travels together in the next. So
+a thousand callers with one event each cost about as much as one caller with a thousand, and records of one user keep their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.partitioner import murmur2
+
+from app.errors import BrokerError
+from app.settings import Settings
+from tidings.events.v1.event_pb2 import Event
+
+#: Bytes of a RecordBatch: a quarter of what a broker takes by default (message.max.bytes), so a batch is never refused for its size.
+MAX_BATCH_BYTES = 256 * 1024
+#: Bytes accepted and not yet settled; a caller waits for room, at most the request time-out.
+MAX_BUFFERED_BYTES = 32 * 1024**2
+#: A record's share of the buffer beside its key and value.
+_RECORD_OVERHEAD_BYTES = 100
+#: Events of one step of `publish_many`, and steps waiting for their acknowledgement.
+_STEP_EVENTS = 1_000
+_MAX_STEPS_IN_FLIGHT = 32
+
+
+class Position(NamedTuple):
+    """Where an event was written. The offset is -1 where the broker had it already and no longer knows where."""
+
+    partition: int
+    offset: int
+
+
+class Record(NamedTuple):
+    """A record as it goes to Kafka; without a partition the key decides."""
+
+    key: bytes
+    value: bytes
+    partition: int | None = None
+
+
+@lru_cache(maxsize=100_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Kafka's default partitioner, so that any client sends a user to the same partition."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Publisher:
+    """An idempotent producer for one topic, connected at the first use (or by ``start``).
+
+    ``idempotent=False`` is for the embedded broker, which has no producer ids: there a retry inside the client may write a record twice,
+    which the event id makes harmless.
+
+    When BrokerError says that nothing was acknowledged in time, the events may still be written later: send them again
+    with the same event ids.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        partitions: int,
+        *,
+        idempotent: bool = True,
+        request_timeout_seconds: float = 10,
+        max_buffered_bytes: int = MAX_BUFFERED_BYTES,
+        clock: Callable[[], int] = _wall_clock_ms,
+    ) -> None:
+        self.topic = topic
+        self.partitions = partitions
+        self._bootstrap_servers = bootstrap_servers
+        self._idempotent = idempotent
+        self._timeout = request_timeout_seconds
+        self._max_buffered_bytes = max_buffered_bytes
+        self._clock = clock
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting = asyncio.Lock()
+        self._queues: dict[int, deque[_Entry]] = {}
+        self._pumps: dict[int, asyncio.Task[None]] = {}
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._buffered_bytes = 0
+        self._room = asyncio.Event()
+        self._stopped = False
+
+    @classmethod
+    def of_events(cls, settings: Settings) -> Publisher:
+        """The publisher of the events topic."""
+        kafka = settings.kafka
+        return cls(
+            kafka.bootstrap_servers, f"{kafka.topic_prefix}.events.v1", kafka.partitions,
+            idempotent=not kafka.allow_unfenced, request_timeout_seconds=kafka.request_timeout_seconds,
+        )
+
+    async def __aenter__(self) -> Publisher:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Connects and checks the topic. Raises BrokerError, which names the address or the topic."""
+        await self._connected()
+
+    async def publish(self, events: Sequence[Event]) -> list[Position]:
+        """Writes the events, keyed by user id, and returns their positions in the same order once all are acknowledged.
+
+        Raises BrokerError when that did not happen within the request time-out: some may be written then, or still be written.
+        """
+        return await self.publish_records([_record(event) for event in events])
+
+    async def publish_records(self, records: Sequence[Record]) -> list[Position]:
+        """The same for records as they are: what was read from a dead letter, or made by a test."""
+        request = _Request(len(records))
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._enqueue(request, records)
+                return await request.settled
+        except TimeoutError:
+            raise BrokerError(
+                f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} within {self._timeout:g} s; "
+                "the events may still be written: send them again with the same event ids"
+            ) from None
+
+    async def publish_many(
+        self, events: Iterable[Event], *, acknowledged: Callable[[int], None] | None = None, give_up_after_seconds: float = 60
+    ) -> int:
+        """Writes any number of events at full speed and returns their count; order per user is kept.
+
+        ``acknowledged`` is called with the number of events that each step added. Raises BrokerError when nothing moves for
+        ``give_up_after_seconds``: longer than the request time-out, for a broker that restarts should not end a replay.
+        """
+        iterator, steps, count = iter(events), deque[_Request](), 0
+        try:
+            while True:
+                step = [_record(event) for event in islice(iterator, _STEP_EVENTS)]
+                while steps and (not step or len(steps) >= _MAX_STEPS_IN_FLIGHT):
+                    async with asyncio.timeout(give_up_after_seconds):
+                        done = len(await steps[0].settled)
+                    steps.popleft()
+                    count += done
+                    if acknowledged is not None:
+                        acknowledged(done)
+                if not step:
+                    return count
+                steps.append(_Request(len(step)))
+                async with asyncio.timeout(give_up_after_seconds):
+                    await self._enqueue(steps[-1], step)
+        except TimeoutError:
+            raise BrokerError(
+                f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} for {give_up_after_seconds:g} s, after {count} events"
+            ) from None
+        finally:
+            for request in steps:
+                request.give_up()
+
+    async def stop(self) -> None:
+        """Waits for what is on the wire, at most the request time-out, and closes. What was not acknowledged is reported to its caller."""
+        self._stopped = True
+        pumps = list(self._pumps.values())
+        if pumps:
+            await asyncio.wait(pumps, timeout=self._timeout)
+        for pump in self._pumps.values():
+            pump.cancel()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _close(producer, self._timeout)
+        for partition in list(self._queues):
+            self._fail_queue(partition, BrokerError("the publisher was stopped"))
+        if self._abandoned:
+            await asyncio.wait(list(self._abandoned))
+
+    # ------------------------------------------------------------------ queues
+
+    async def _enqueue(self, request: _Request, records: Sequence[Record]) -> None:
+        size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
+        while self._buffered_bytes and self._buffered_bytes + size > self._max_buffered_bytes:
+            self._room.clear()
+            await self._room.wait()
+        if self._stopped:
+            raise BrokerError("the publisher was stopped")
+        self._buffered_bytes += size
+        now_ms = self._clock()
+        for index, record in enumerate(records):
+            partition = partition_of(record.key, self.partitions) if record.partition is None else record.partition
+            queue = self._queues.get(partition)
+            if queue is None:
+                queue = self._queues[partition] = deque()
+            queue.append(_Entry(request, index, record.key, record.value, now_ms))
+            if partition not in self._pumps:
+                self._pumps[partition] = asyncio.create_task(self._pump(partition), name=f"publish {self.topic}/{partition}")
+
+    async def _pump(self, partition: int) -> None:
+        """Sends one partition's queue, batch after batch, until it is empty."""
+        queue = self._queues[partition]
+        try:
+            while queue:
+                producer = await self._connected()
+                builder = producer.create_batch()
+                taken: list[_Entry] = []
+                while queue:
+                    entry = queue[0]
+                    if entry.request.settled.done():  # its caller has gone
+                        self._release([queue.popleft()])
+                    elif builder.append(timestamp=entry.timestamp_ms, key=entry.key, value=entry.value) is None:
+                        break
+                    else:
+                        taken.append(queue.popleft())
+                if taken:
+                    builder.close()
+                    try:
+                        acknowledged = await producer.send_batch(builder, self.topic, partition=partition)
+                    except BaseException:
+                        queue.extendleft(reversed(taken))  # to be failed with the rest, below
+                        raise
+                    acknowledged.add_done_callback(lambda done, t=taken, p=producer: self._settle(done, t, p, partition))  # type: ignore[misc]
+        except asyncio.CancelledError:
+            raise
+        except BrokerError as exc:
+            self._fail_queue(partition, exc)
+        except Exception as exc:
+            self._abandon(self._producer)
+            self._fail_queue(partition, self._described(exc, partition))
+        finally:
+            del self._pumps[partition]
+
+    def _settle(self, done: asyncio.Future[Any], entries: list[_Entry], producer: AIOKafkaProducer, partition: int) -> None:
+        self._release(entries)
+        exc = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if exc is None:
+            base = done.result().offset
+            for index, entry in enumerate(entries):
+                entry.request.acknowledge(entry.index, Position(partition, base + index if base >= 0 else -1))
+            return
+        # After a failed batch the broker expects its sequence numbers for ever: only a new producer can go on.
+        self._abandon(producer)
+        for entry in entries:
+            entry.request.fail(self._described(exc, partition))
+
+    def _fail_queue(self, partition: int, exc: BrokerError) -> None:
+        queue = self._queues[partition]
+        entries = list(queue)
+        queue.clear()
+        self._release(entries)
+        for entry in entries:
+            entry.request.fail(exc)
+
+    def _release(self, entries: Sequence[_Entry]) -> None:
+        self._buffered_bytes -= sum(len(entry.key) + len(entry.value) + _RECORD_OVERHEAD_BYTES for entry in entries)
+        self._room.set()
+
+    # ------------------------------------------------------------------ connection
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is not None:
+            return self._producer
+        async with self._connecting:
+            if self._producer is None:
+                self._producer = await self._connect()
+            return self._producer
+
+    async def _connect(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap_servers, acks="all", enable_idempotence=self._idempotent,
+            request_timeout_ms=int(self._timeout * 1000), max_batch_size=MAX_BATCH_BYTES, linger_ms=0,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                await producer.start()
+                found = await producer.partitions_for(self.topic)
+            if len(found) != self.partitions:
+                raise BrokerError(
+                    f"{self.topic} has {len(found)} partitions, but the settings say {self.partitions}: "
+                    "correct kafka.partitions, or create the topic anew with `tidings topics`"
+                )
+        except (TimeoutError, KafkaError, OSError) as exc:
+            await _close(producer, 1)
+            raise self._described(exc) from exc
+        except BaseException:
+            await _close(producer, 1)
+            raise
+        return producer
+
+    def _abandon(self, producer: AIOKafkaProducer | None) -> None:
+        """Lets go of a producer that failed; the next batch connects anew."""
+        if producer is None or producer is not self._producer:
+            return
+        self._producer = None
+        task = asyncio.create_task(_close(producer, 0))
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
+
+    def _described(self, exc: BaseException, partition: int | None = None) -> BrokerError:
+        place = self.topic if partition is None else f"{self.topic}/{partition}"
+        match exc:
+            case UnknownTopicOrPartitionError():
+                return BrokerError(f"Kafka at {self._bootstrap_servers} has no topic {self.topic}: create it with `tidings topics`")
+            case TimeoutError():
+                return BrokerError(f"Kafka at {self._bootstrap_servers} did not answer within {self._timeout:g} s")
+            case _ if partition is None:
+                return BrokerError(f"cannot write to Kafka at {self._bootstrap_servers}: {exc or type(exc).__name__}")
+            case _:
+                return BrokerError(f"Kafka at {self._bootstrap_servers} did not take a batch for {place}: {exc or type(exc).__name__}")
+
+
+class _Request:
+    """One call of publish: settled with all positions, or with the first error."""
+
+    __slots__ = ("_missing", "_positions", "settled")
+
+    def __init__(self, size: int) -> None:
+        self.settled: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
+        self._positions: list[Position] = [Position(-1, -1)] * size
+        self._missing = size
+        if not size:
+            self.settled.set_result([])
+
+    def acknowledge(self, index: int, position: Position) -> None:
+        self._positions[index] = position
+        self._missing -= 1
+        if not self._missing and not self.settled.done():
+            self.settled.set_result(self._positions)
+
+    def fail(self, exc: BrokerError) -> None:
+        if not self.settled.done():
+            self.settled.set_exception(exc)
+
+    def give_up(self) -> None:
+        """Nobody waits any more: what is still queued is dropped, and a failure is not reported as unseen."""
+        if not self.settled.cancel() and not self.settled.cancelled():
+            self.settled.exception()
+
+
+class _Entry(NamedTuple):
+    request: _Request
+    index: int
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+
+
+def _record(event: Event) -> Record:
+    return Record(event.user_id.encode(), event.SerializeToString())
+
+
+async def _close(producer: AIOKafkaProducer, grace_seconds: float, cancel_seconds: float = 5) -> None:
+    """Closes a producer even when its batches can no longer be delivered.
+
+    ``stop`` alone would wait for them for ever, as an idempotent producer never gives a batch up; so its sender is ended first
+    (private in aiokafka, hence the bound on its version) and then what is left is failed.
+    """
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(grace_seconds):
+            await producer.flush()
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait([sender], timeout=cancel_seconds)
+    producer._message_accumulator.fail_all(KafkaError("the publisher gave this batch up"))
+    with suppress(TimeoutError, KafkaError, OSError):
+        async with asyncio.timeout(cancel_seconds):
+            await producer.stop()

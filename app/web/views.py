@@ -1,0 +1,42 @@
+"""What the web needs of the rest: the tables it reads and the log it writes, as two small protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.streams.location import Location, WorkerStatus
+from app.streams.publisher import Position
+from tidings.events.v1.event_pb2 import Event
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
+
+
+class Views(Protocol):
+    """This worker's part of the tables, and where the other parts are.
+
+    The three lookups answer for acknowledged state only, return None for an unknown key, and raise NotOwnedError when the
+    partition left between ``locate`` and the lookup. What they return is the caller's to read, not to change.
+    """
+
+    def partition_of(self, key: str) -> int:
+        """The partition of a user id or product id."""
+
+    def locate(self, partition: int) -> Location: ...
+
+    def profile(self, user_id: str) -> Profile | None: ...
+
+    def outbox(self, user_id: str) -> OutboxEntry | None:
+        """``.update`` is the list that the user would see now."""
+
+    def item(self, product_id: str) -> Item | None: ...
+
+    def status(self) -> WorkerStatus: ...
+
+
+class EventLog(Protocol):
+    """Where accepted events go; app.streams.publisher.Publisher in a worker."""
+
+    async def publish(self, events: Sequence[Event]) -> list[Position]:
+        """Returns once Kafka acknowledged all of them; raises BrokerError when it does not."""
