@@ -24,17 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btidings/state/v1/item.proto\x12\x10tidings.state.v1\"\xef\x01\n\x04Item\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bvisit_count\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x04\x12\x0e\n\x06window\x18\x04 \x01(\x11\x12\x18\n\x10last_visit_at_ms\x18\x05 \x01(\x03\x12:\n\nneighbours\x18\x06 \x03(\x0b\x32&.tidings.state.v1.Item.NeighboursEntry\x12\x15\n\revicted_count\x18\x07 \x01(\x04\x1a\x31\n\x0fNeighboursEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btidings/state/v1/item.proto\x12\x10tidings.state.v1\"\xb2\x01\n\x04Item\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bvisit_count\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x04\x12\x0e\n\x06window\x18\x04 \x01(\x11\x12\x18\n\x10last_visit_at_ms\x18\x05 \x01(\x03\x12\x15\n\rneighbour_ids\x18\x06 \x03(\t\x12\x19\n\x11neighbour_weights\x18\x07 \x03(\x04\x12\x15\n\revicted_count\x18\x08 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.state.v1.item_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ITEM_NEIGHBOURSENTRY']._loaded_options = None
-  _globals['_ITEM_NEIGHBOURSENTRY']._serialized_options = b'8\001'
   _globals['_ITEM']._serialized_start=50
-  _globals['_ITEM']._serialized_end=289
-  _globals['_ITEM_NEIGHBOURSENTRY']._serialized_start=240
-  _globals['_ITEM_NEIGHBOURSENTRY']._serialized_end=289
+  _globals['_ITEM']._serialized_end=228
 # @@protoc_insertion_point(module_scope)

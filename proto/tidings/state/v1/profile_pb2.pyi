@@ -45,25 +45,27 @@ class Profile(_message.Message):
     cart: _containers.RepeatedCompositeFieldContainer[CartLine]
     attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
     consents: _containers.RepeatedCompositeFieldContainer[Consent]
-    recent_event_ids: _containers.RepeatedScalarFieldContainer[int]
+    recent_event_ids: bytes
     anonymous_ids: _containers.RepeatedScalarFieldContainer[str]
     email: EmailActivity
     neighbours: _containers.RepeatedCompositeFieldContainer[NeighbourList]
-    def __init__(self, user_id: _Optional[str] = ..., first_event_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., cart: _Optional[_Iterable[_Union[CartLine, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., recent_event_ids: _Optional[_Iterable[int]] = ..., anonymous_ids: _Optional[_Iterable[str]] = ..., email: _Optional[_Union[EmailActivity, _Mapping]] = ..., neighbours: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., first_event_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., cart: _Optional[_Iterable[_Union[CartLine, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., recent_event_ids: _Optional[bytes] = ..., anonymous_ids: _Optional[_Iterable[str]] = ..., email: _Optional[_Union[EmailActivity, _Mapping]] = ..., neighbours: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "started_at_ms", "last_event_at_ms", "event_count", "product_ids")
+    __slots__ = ("session_id", "started_at_ms", "last_event_at_ms", "event_count", "product_ids", "history_count")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     EVENT_COUNT_FIELD_NUMBER: _ClassVar[int]
     PRODUCT_IDS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_COUNT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     started_at_ms: int
     last_event_at_ms: int
     event_count: int
     product_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, session_id: _Optional[str] = ..., started_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., product_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    history_count: int
+    def __init__(self, session_id: _Optional[str] = ..., started_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., product_ids: _Optional[_Iterable[str]] = ..., history_count: _Optional[int] = ...) -> None: ...
 
 class History(_message.Message):
     __slots__ = ("product_ids", "occurred_at_ms", "kinds")

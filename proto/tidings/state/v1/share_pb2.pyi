@@ -19,22 +19,18 @@ class Share(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., event_count: _Optional[int] = ..., reminders: _Optional[_Union[Reminders, _Mapping]] = ..., trending: _Optional[_Union[Trending, _Mapping]] = ...) -> None: ...
 
 class Reminders(_message.Message):
-    __slots__ = ("scale", "rank_available", "rank_hit", "cell_available", "cell_hit", "history_available", "history_hit")
+    __slots__ = ("scale", "session_available", "session_hit", "history_available", "history_hit")
     SCALE_FIELD_NUMBER: _ClassVar[int]
-    RANK_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
-    RANK_HIT_FIELD_NUMBER: _ClassVar[int]
-    CELL_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
-    CELL_HIT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_HIT_FIELD_NUMBER: _ClassVar[int]
     HISTORY_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_HIT_FIELD_NUMBER: _ClassVar[int]
     scale: float
-    rank_available: _containers.RepeatedScalarFieldContainer[float]
-    rank_hit: _containers.RepeatedScalarFieldContainer[float]
-    cell_available: _containers.RepeatedScalarFieldContainer[float]
-    cell_hit: _containers.RepeatedScalarFieldContainer[float]
+    session_available: _containers.RepeatedScalarFieldContainer[float]
+    session_hit: _containers.RepeatedScalarFieldContainer[float]
     history_available: _containers.RepeatedScalarFieldContainer[float]
     history_hit: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, scale: _Optional[float] = ..., rank_available: _Optional[_Iterable[float]] = ..., rank_hit: _Optional[_Iterable[float]] = ..., cell_available: _Optional[_Iterable[float]] = ..., cell_hit: _Optional[_Iterable[float]] = ..., history_available: _Optional[_Iterable[float]] = ..., history_hit: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, scale: _Optional[float] = ..., session_available: _Optional[_Iterable[float]] = ..., session_hit: _Optional[_Iterable[float]] = ..., history_available: _Optional[_Iterable[float]] = ..., history_hit: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Trending(_message.Message):
     __slots__ = ("blocks",)
