@@ -29,6 +29,8 @@ MAX_BATCH_BYTES = 256 * 1024
 MAX_BUFFERED_BYTES = 32 * 1024**2
 #: A record's share of the buffer beside its key and value.
 _RECORD_OVERHEAD_BYTES = 100
+#: How long a topic that is being created may take to appear.
+_TOPIC_APPEARS_SECONDS = 5
 #: Events of one step of `publish_many`, and steps waiting for their acknowledgement.
 _STEP_EVENTS = 1_000
 _MAX_STEPS_IN_FLIGHT = 32
@@ -281,7 +283,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout):
                 await producer.start()
-                found = await producer.partitions_for(self.topic)
+            found = await self._partitions_found(producer)
             if len(found) != self.partitions:
                 raise BrokerError(
                     f"{self.topic} has {len(found)} partitions, but the settings say {self.partitions}: "
@@ -294,6 +296,14 @@ class Publisher:
             await _close(producer, 1)
             raise
         return producer
+
+    async def _partitions_found(self, producer: AIOKafkaProducer) -> set[int]:
+        """aiokafka asks again and again for a topic that is not there: a few seconds are enough even if it was made just now."""
+        try:
+            async with asyncio.timeout(min(self._timeout, _TOPIC_APPEARS_SECONDS)):
+                return await producer.partitions_for(self.topic)
+        except TimeoutError:
+            raise UnknownTopicOrPartitionError from None
 
     def _abandon(self, producer: AIOKafkaProducer | None) -> None:
         """Lets go of a producer that failed; the next batch connects anew."""
