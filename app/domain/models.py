@@ -1,0 +1,67 @@
+"""The small global models, added up from all shares and prepared for ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from app.domain.reminders import HISTORY_CELLS, MAX_RANK, RANK_OF_CELL, SESSION_CELLS
+from app.domain.trending import trending_shares
+from tidings.state.v1.share_pb2 import Reminders, Share
+
+#: A cell with few counts leans on its rank alone, as if it had met this many more events like the rank's.
+_RANK_PRIOR = 50.0
+#: Events without a return that every rank, and every cell of the history, begins with.
+_NO_RETURN_RANK = 1.0
+_NO_RETURN_HISTORY = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalModels:
+    """What ranking asks of all people's behaviour."""
+
+    #: Probability that the next product is the one in this cell of the session (app/domain/reminders.py).
+    session_return: tuple[float, ...]
+    #: The same for cells of earlier sessions.
+    history_return: tuple[float, ...]
+    #: Product and its share of all touches, best first, at most 60.
+    trending: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def of(cls, shares: Iterable[Share]) -> GlobalModels:
+        """The sum of the shares, in the order of their partitions, so that it does not depend on the order given."""
+        ordered = sorted(shares, key=lambda share: share.partition)
+        reminders = [share.reminders for share in ordered if share.reminders.scale > 0]
+        return cls(
+            session_return=_session_return(reminders),
+            history_return=_history_return(reminders),
+            trending=tuple(trending_shares(share.trending for share in ordered)),
+        )
+
+
+def _session_return(reminders: Sequence[Reminders]) -> tuple[float, ...]:
+    available = _sum([r.session_available for r in reminders], reminders, SESSION_CELLS)
+    hit = _sum([r.session_hit for r in reminders], reminders, SESSION_CELLS)
+    rank_available = [_NO_RETURN_RANK] * (MAX_RANK + 1)
+    rank_hit = [0.0] * (MAX_RANK + 1)
+    for cell, rank in enumerate(RANK_OF_CELL):
+        rank_available[rank] += available[cell]
+        rank_hit[rank] += hit[cell]
+    by_rank = [h / a for h, a in zip(rank_hit, rank_available, strict=True)]
+    return tuple((hit[cell] + _RANK_PRIOR * by_rank[rank]) / (available[cell] + _RANK_PRIOR) for cell, rank in enumerate(RANK_OF_CELL))
+
+
+def _history_return(reminders: Sequence[Reminders]) -> tuple[float, ...]:
+    available = _sum([r.history_available for r in reminders], reminders, HISTORY_CELLS)
+    hit = _sum([r.history_hit for r in reminders], reminders, HISTORY_CELLS)
+    return tuple(h / (a + _NO_RETURN_HISTORY) for h, a in zip(hit, available, strict=True))
+
+
+def _sum(counts: Sequence[Sequence[float]], reminders: Sequence[Reminders], size: int) -> list[float]:
+    """Counts by cell over all shares, each in units of its own next event."""
+    total = [0.0] * size
+    for one, of in zip(counts, reminders, strict=True):
+        scale = of.scale
+        for cell, count in enumerate(one):
+            total[cell] += count / scale
+    return total

@@ -1,0 +1,219 @@
+"""The ranking: what a person is likely to want next, best first, each product with its reason.
+
+This is the score of StreamPair. New products come from the neighbours of what the person touched last; products of the session return
+with the learned probability of their cell, those of earlier sessions with theirs. At session start the last products of the history stand
+in for the session, and what trends has a part. Ties are ordered by product id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+from typing import NamedTuple, Protocol
+
+from app.domain.fields import profiling_is_denied
+from app.domain.models import GlobalModels
+from app.domain.profile import SESSION_GAP_MS
+from app.domain.reminders import history_cells, session_cells
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import ReasonKind, Recommendation
+
+#: Distinct products, newest first, whose neighbours are asked for.
+MAX_CONTEXT = 12
+#: What the r-th of them counts: in a session, and at session start.
+_IN_SESSION = tuple(exp(-rank / 2.0) for rank in range(MAX_CONTEXT))
+_AT_START = tuple(exp(-rank / 3.0) for rank in range(MAX_CONTEXT))
+#: With fewer candidates than this, the neighbours of the best 10 come in, too.
+_ENOUGH_CANDIDATES = 60
+_EXPANDED = 10
+_SECOND_HOP = 0.4
+#: What is left for new products however sure returns are.
+_MIN_NEW = 0.05
+#: Part of what trends at session start.
+_TRENDING_PART = 0.3
+
+#: A factor, neighbour ids and weights: the score of ids[i] is factor * weights[i].
+ScoredList = tuple[float, Sequence[str], Sequence[float]]
+
+
+class NeighbourSource(Protocol):
+    """Where the neighbours of a product are read: the lists held in a profile, or live items."""
+
+    def neighbours(self, product_id: str) -> ScoredList | None:
+        """None if nothing is known of the product."""
+
+    def damp(self, scores: dict[str, float]) -> None:
+        """Lower the scores of popular products in place, if their popularity is known here."""
+
+
+class HeldLists:
+    """The lists that a profile holds. How popular a neighbour is they do not say."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._lists = {held.product_id: held for held in profile.neighbours}
+
+    def neighbours(self, product_id: str) -> ScoredList | None:
+        held = self._lists.get(product_id)
+        return None if held is None else (1.0, held.neighbour_ids[:], held.scores[:])
+
+    def damp(self, scores: dict[str, float]) -> None:
+        pass
+
+
+class Situation(NamedTuple):
+    """What a ranking goes by. Lists are oldest first, with repeats."""
+
+    #: Products of the open session; empty at session start.
+    session: list[str]
+    #: Products of earlier sessions.
+    earlier: list[str]
+
+
+def situation_of(profile: Profile, now_ms: int) -> Situation:
+    """The session counts as over half an hour after its last event. Someone who denied profiling is like someone unknown."""
+    if profile.consents and profiling_is_denied(profile):
+        return Situation([], [])
+    history = profile.history.product_ids[:]
+    session = profile.session
+    if not session.history_count or now_ms - session.last_event_at_ms > SESSION_GAP_MS:
+        return Situation([], history)
+    return Situation(session.product_ids[:], history[: -session.history_count])
+
+
+def rank(profile: Profile, models: GlobalModels, now_ms: int, length: int = 20) -> list[Recommendation]:
+    """The best ``length`` products for the person at ``now_ms``, from the lists held in the profile; fewer if no more are known."""
+    return rank_situation(situation_of(profile, now_ms), models, HeldLists(profile), length)
+
+
+def rank_situation(situation: Situation, models: GlobalModels, source: NeighbourSource, length: int) -> list[Recommendation]:
+    """The best ``length`` products in a situation, the neighbours read from ``source``."""
+    session, earlier = situation
+    context = list(dict.fromkeys((session or earlier)[::-1]))[:MAX_CONTEXT]
+    lists = _lists_of(context, _IN_SESSION if session else _AT_START, source)
+    scores, expanded = _link_scores(context, lists, source)
+    source.damp(scores)
+
+    seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session)} if session else {}
+    for product_id in seen_now:
+        scores.pop(product_id, None)
+    _scale(scores, 1.0 - sum(seen_now.values()))
+    seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session)}
+    trends = {product_id: _TRENDING_PART * share for product_id, share in models.trending} if not session else {}
+
+    total = dict(scores)
+    total.update(seen_now)
+    for part in (seen_before, trends):
+        for product_id, score in part.items():
+            total[product_id] = total.get(product_id, 0.0) + score
+    best = _best(total, length)
+
+    linked = [p for _, p in best if p in scores and scores[p] >= seen_before.get(p, 0.0) and scores[p] >= trends.get(p, 0.0)]
+    causes = _causes(linked, lists, expanded)
+    recommendations = []
+    for score, product_id in best:
+        recommendation = Recommendation()
+        recommendation.product_id = product_id
+        recommendation.score = -score
+        reason = recommendation.reason
+        if product_id in seen_now:
+            reason.kind = ReasonKind.REASON_KIND_SEEN_NOW
+            reason.times_seen = session.count(product_id) + earlier.count(product_id)
+        elif product_id in causes:
+            reason.kind = ReasonKind.REASON_KIND_ALSO_VIEWED
+            reason.because_of = causes[product_id]
+        elif seen_before.get(product_id, 0.0) >= trends.get(product_id, 0.0):
+            reason.kind = ReasonKind.REASON_KIND_SEEN_BEFORE
+            reason.times_seen = earlier.count(product_id)
+        else:
+            reason.kind = ReasonKind.REASON_KIND_TRENDING
+        recommendations.append(recommendation)
+    if len(recommendations) < length:
+        _fill(recommendations, total, models, length)
+    return recommendations
+
+
+def _lists_of(context: Sequence[str], decay: Sequence[float], source: NeighbourSource) -> list[tuple[str, ScoredList]]:
+    """Each context product that has neighbours, with them; the factor includes what the product's rank counts."""
+    lists = []
+    for worth, product_id in zip(decay, context, strict=False):
+        found = source.neighbours(product_id)
+        if found is not None:
+            factor, ids, weights = found
+            lists.append((product_id, (worth * factor, ids, weights)))
+    return lists
+
+
+def _link_scores(
+    context: Sequence[str], lists: Sequence[tuple[str, ScoredList]], source: NeighbourSource
+) -> tuple[dict[str, float], list[tuple[str, ScoredList]]]:
+    """Scores of the neighbours, and the lists of the second hop where there were few."""
+    scores: dict[str, float] = {}
+    for _, (factor, ids, weights) in lists:
+        for product_id, weight in zip(ids, weights, strict=True):
+            if product_id in scores:
+                scores[product_id] += factor * weight
+            else:
+                scores[product_id] = factor * weight
+    expanded: list[tuple[str, ScoredList]] = []
+    if 0 < len(scores) < _ENOUGH_CANDIDATES:
+        for negative, middle in _best(scores, _EXPANDED):
+            found = source.neighbours(middle)
+            if found is not None:
+                factor, ids, weights = found
+                expanded.append((middle, (-negative * _SECOND_HOP * factor, ids, weights)))
+        known = set(context)
+        for _, (factor, ids, weights) in expanded:
+            for product_id, weight in zip(ids, weights, strict=True):
+                if product_id not in known:
+                    scores[product_id] = scores.get(product_id, 0.0) + factor * weight
+    return scores, expanded
+
+
+def _scale(scores: dict[str, float], mass: float) -> None:
+    total = sum(scores.values())
+    if total > 0:
+        factor = max(_MIN_NEW, mass) / total
+        for product_id in scores:
+            scores[product_id] *= factor
+
+
+def _best(scores: dict[str, float], count: int) -> list[tuple[float, str]]:
+    """The best ``count`` as (negative score, product id), best first, ties by id."""
+    if len(scores) > count:
+        floor = sorted(scores.values(), reverse=True)[count - 1]
+        return sorted([(-score, product_id) for product_id, score in scores.items() if score >= floor])[:count]
+    return sorted([(-score, product_id) for product_id, score in scores.items()])
+
+
+def _causes(products: Sequence[str], lists: Sequence[tuple[str, ScoredList]], expanded: Sequence[tuple[str, ScoredList]]) -> dict[str, str]:
+    """For each product that links led to, the context product that contributed most (the newer at a tie), over a middle one if need be."""
+    wanted = set(products)
+    causes = _strongest(wanted, lists)
+    if len(causes) < len(wanted):
+        middles = _strongest(wanted - causes.keys(), expanded)
+        via = _strongest(set(middles.values()), lists)
+        causes.update((product_id, via[middle]) for product_id, middle in middles.items())
+    return causes
+
+
+def _strongest(wanted: set[str], lists: Sequence[tuple[str, ScoredList]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    strength: dict[str, float] = {}
+    for origin, (factor, ids, weights) in lists:
+        for product_id, weight in zip(ids, weights, strict=True):
+            if product_id in wanted and factor * weight > strength.get(product_id, 0.0):
+                strength[product_id] = factor * weight
+                found[product_id] = origin
+    return found
+
+
+def _fill(recommendations: list[Recommendation], known: dict[str, float], models: GlobalModels, length: int) -> None:
+    """Append what trends, below everything that has a score of the person's own."""
+    floor = min(recommendations[-1].score if recommendations else 1.0, 1.0)
+    for product_id, share in models.trending:
+        if len(recommendations) >= length:
+            break
+        if product_id not in known:
+            recommendation = Recommendation(product_id=product_id, score=floor * share)
+            recommendation.reason.kind = ReasonKind.REASON_KIND_TRENDING
+            recommendations.append(recommendation)
