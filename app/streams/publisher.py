@@ -164,7 +164,8 @@ class Publisher:
                     await self._enqueue(steps[-1], step)
         except TimeoutError:
             raise BrokerError(
-                f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} for {give_up_after_seconds:g} s, after {count} events"
+                f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} for {give_up_after_seconds:g} s, "
+                f"after {count} events"
             ) from None
         finally:
             for request in steps:
