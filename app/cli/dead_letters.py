@@ -122,7 +122,7 @@ async def _list(settings: Settings, wanted: LetterFilter, limit: int, as_json: b
         async for letter in letters:
             counts[reason_of(letter)] += 1
             last.append(_summary(letter))
-    ordered = sorted(last, key=lambda summary: summary["time"])
+    ordered = sorted(last, key=lambda summary: (summary["time"], summary["place"]))
     if as_json:
         for summary in ordered:
             print_json(summary)
