@@ -1,0 +1,1 @@
+"""Delivery: the only outbound HTTP. Outbox, lanes, retry schedule, address guard, signing. See deliverer.py."""

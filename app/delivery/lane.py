@@ -1,0 +1,128 @@
+"""One target's lane: who waits, who is next, how many at once. It holds user ids, no bodies, and does no I/O.
+
+A user is in one of three places: ready (in the order they came), timed (until a moment), or in a turn (being looked at, marked or sent).
+One turn per user is what keeps it to one request in flight per target and user.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+#: Timers that were superseded stay in the heap until their time, or until there are more of them than this and than live ones.
+_MAX_STALE_TIMERS = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A user's turn at the target."""
+
+    user_id: str
+
+
+class Lane:
+    """Its size is the number of users who are due at the target, on this worker: an id, a place in a queue or heap, no more for each."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._ready: OrderedDict[str, None] = OrderedDict()
+        self._timed: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []
+        self._turns: dict[str, Turn] = {}
+        self._open_turns = 0
+        self._paused_until_ms = 0
+        self.disabled = False
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._timed) + len(self._turns)
+
+    @property
+    def open_turns(self) -> int:
+        """Turns that have not ended, those of users who were forgotten meanwhile included."""
+        return self._open_turns
+
+    def due(self, user_ids: Iterable[str]) -> None:
+        """The users have something new, or may have. One who is in a turn is looked at again when it ends."""
+        for user_id in user_ids:
+            if user_id not in self._turns:
+                self._timed.pop(user_id, None)
+                self._ready.setdefault(user_id)
+
+    def take(self, now_ms: int) -> Turn | None:
+        """The next turn, or None: nobody is ready, or the target is paused, disabled or has all the turns that it may have."""
+        if self.disabled or self._open_turns >= self._concurrency or now_ms < self._paused_until_ms:
+            return None
+        self._ring(now_ms)
+        if not self._ready:
+            return None
+        user_id, _ = self._ready.popitem(last=False)
+        turn = self._turns[user_id] = Turn(user_id)
+        self._open_turns += 1
+        return turn
+
+    def holds(self, turn: Turn) -> bool:
+        """Whether the turn still counts: the user was not forgotten since."""
+        return self._turns.get(turn.user_id) is turn
+
+    def end(self, turn: Turn, again_at_ms: int | None) -> None:
+        """The turn is over. The user is due again then (0: at once), or, with None, is forgotten."""
+        self._open_turns -= 1
+        if not self.holds(turn):
+            return
+        del self._turns[turn.user_id]
+        if again_at_ms == 0:
+            self._ready.setdefault(turn.user_id)
+        elif again_at_ms is not None:
+            self._timed[turn.user_id] = again_at_ms
+            heapq.heappush(self._heap, (again_at_ms, turn.user_id))
+            self._drop_stale_timers()
+
+    def pause(self, until_ms: int) -> None:
+        """Nobody's turn before then."""
+        self._paused_until_ms = max(self._paused_until_ms, until_ms)
+
+    def forget(self, is_gone: Callable[[str], bool]) -> None:
+        """Drop the users who are gone. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""
+        self._ready = OrderedDict.fromkeys(u for u in self._ready if not is_gone(u))
+        self._timed = {u: at for u, at in self._timed.items() if not is_gone(u)}
+        self._turns = {u: turn for u, turn in self._turns.items() if not is_gone(u)}
+        self._drop_stale_timers()
+
+    def users(self) -> list[str]:
+        """Everyone in the lane."""
+        return [*self._ready, *self._timed, *self._turns]
+
+    def next_at_ms(self) -> int | None:
+        """When ``take`` may next have a turn; None: not before someone becomes due or a turn ends."""
+        if self.disabled or self._open_turns >= self._concurrency:
+            return None
+        if self._ready:
+            return self._paused_until_ms
+        return max(self._heap[0][0], self._paused_until_ms) if self._heap else None
+
+    def _ring(self, now_ms: int) -> None:
+        while self._heap and self._heap[0][0] <= now_ms:
+            at_ms, user_id = heapq.heappop(self._heap)
+            if self._timed.get(user_id) == at_ms:
+                del self._timed[user_id]
+                self._ready.setdefault(user_id)
+
+    def _drop_stale_timers(self) -> None:
+        if len(self._heap) > 2 * len(self._timed) + _MAX_STALE_TIMERS:
+            self._heap = [(at_ms, user_id) for user_id, at_ms in self._timed.items()]
+            heapq.heapify(self._heap)
+
+
+def divide(limit: int, wanted: list[int]) -> list[int]:
+    """Shares of a limit: none above what is wanted, together at most the limit, as equal as that allows; at least 1 each if the limit is.
+
+    Each target has its own share, so that one that hangs cannot take the others' turns.
+    """
+    shares = [0] * len(wanted)
+    left = limit
+    for place, index in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):
+        shares[index] = min(wanted[index], left // (len(wanted) - place))
+        left -= shares[index]
+    return shares

@@ -1,0 +1,206 @@
+"""A webhook target gets each changed list as a signed POST, by the Standard Webhooks specification (standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from app.destinations.outcomes import Confirmed, Outcome, Retry, TargetDisabled, Throttled
+from app.destinations.requests import Rendered, Request, Response
+from app.destinations.retry_after import retry_after_ms
+from app.settings import WebhookSettings
+from tidings.events.v1.event_pb2 import ConsentState
+from tidings.state.v1.profile_pb2 import Attribute, CartLine, Profile
+from tidings.updates.v1.update_pb2 import ReasonKind, Recommendation, RecommendationUpdate
+
+EVENT_TYPE = "recommendations.updated"
+#: The specification's bound on a body ("less than 20kb"). Whole items are left out from the end until it holds.
+MAX_BODY_BYTES = 20_000
+#: How much of an error's body is kept in the reason.
+MAX_REASON_BODY_CHARS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One target; its fields are its settings."""
+
+    name: str
+    url: str
+    key: bytes = field(repr=False)
+    timeout_seconds: float = 15.0
+    #: Requests on the wire at once, from one worker.
+    concurrency: int = 8
+
+    @classmethod
+    def of(cls, settings: WebhookSettings) -> Webhook:
+        """The target that a section of the settings file describes."""
+        key = base64.b64decode(settings.secret.get_secret_value().removeprefix("whsec_"), validate=True)
+        return cls(settings.name, settings.url, key, settings.timeout_seconds, settings.concurrency)
+
+    def request(self, rendered: Rendered) -> Request:
+        """The POST that tells the target about one person; its body is smaller than MAX_BODY_BYTES."""
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": message_id(self.name, rendered.update.user_id, rendered.update.version),
+        }
+        return Request("POST", self.url, headers, render_body(rendered), sign_with=self.key)
+
+    def read(self, response: Response) -> Outcome:
+        """2xx is a success, 410 an unsubscription; 429, and 503 with Retry-After, ask for fewer requests; all else is tried again."""
+        after_ms = retry_after_ms(response)
+        match response.status:
+            case status if 200 <= status <= 299:
+                return Confirmed()
+            case 410:
+                return TargetDisabled("410 Gone: the target wants no more requests")
+            case 429:
+                return Throttled(_reason(response), after_ms)
+            case 503 if after_ms is not None:
+                return Throttled(_reason(response), after_ms)
+            case status if 300 <= status <= 399:
+                return Retry(f"{status}: redirects are not followed; put the final address into the settings", after_ms or 0)
+            case _:
+                return Retry(_reason(response), after_ms or 0)
+
+
+def message_id(target: str, user_id: str, version: int) -> str:
+    """One id over all attempts at one version of one person's list. A newer version has another: receivers use it as idempotency key."""
+    parts = (target.encode(), user_id.encode(), version.to_bytes(8, "big"))
+    digest = blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), digest_size=18, person=b"tidings-msg-id")
+    return "msg_" + base64.urlsafe_b64encode(digest.digest()).decode().replace("-", "A").replace("_", "B")
+
+
+def render_body(rendered: Rendered) -> bytes:
+    """The JSON body: ``{type, timestamp, data}``, a function of the person's state alone."""
+    update, profile = rendered.update, rendered.profile
+    head: dict[str, Any] = {
+        "user_id": update.user_id,
+        "version": update.version,
+        "current_to": _iso(update.current_to_ms),
+        "ranked_at": _iso(update.ranked_at_ms),
+    }
+    recommendations = [_recommendation(r) for r in update.recommendations]
+    cart = [_cart_line(line) for line in profile.cart]
+    attributes = {a.name: _attribute_value(a) for a in profile.attributes if a.WhichOneof("value")}
+    body = _body(update, head, recommendations, profile, cart, attributes, omitted={})
+    if len(body) < MAX_BODY_BYTES:
+        return body
+    return _cut_body(update, head, recommendations, profile, cart, attributes)
+
+
+def _body(
+    update: RecommendationUpdate, head: dict[str, Any], recommendations: list[dict[str, Any]],
+    profile: Profile, cart: list[dict[str, Any]], attributes: dict[str, Any], omitted: dict[str, int],
+) -> bytes:
+    data = head | {
+        "recommendations": recommendations,
+        "profile": {
+            "last_event_at": _iso(profile.last_event_at_ms),
+            "attributes": attributes,
+            "cart": cart,
+            "consents": {c.purpose: "granted" if c.state == ConsentState.CONSENT_STATE_GRANTED else "denied" for c in profile.consents},
+        },
+    }
+    if omitted:
+        # How many items the size limit left out, so that a receiver never takes a part for the whole.
+        data["omitted"] = omitted
+    return orjson.dumps({"type": EVENT_TYPE, "timestamp": _iso(update.ranked_at_ms), "data": data})
+
+
+def _cut_body(
+    update: RecommendationUpdate, head: dict[str, Any], recommendations: list[dict[str, Any]],
+    profile: Profile, cart: list[dict[str, Any]], attributes: dict[str, Any],
+) -> bytes:
+    """Recommendations take what room there is first, then the cart, then the attributes, each in its own order."""
+    everything = {"recommendations": len(recommendations), "cart": len(cart), "attributes": len(attributes)}
+    room = MAX_BODY_BYTES - 1 - len(_body(update, head, [], profile, [], {}, omitted=everything))
+    kept_recommendations, room = _fitting(recommendations, room)
+    kept_cart, room = _fitting(cart, room)
+    kept_attributes, room = _fitting([{name: value} for name, value in attributes.items()], room)
+    kept = {"recommendations": len(kept_recommendations), "cart": len(kept_cart), "attributes": len(kept_attributes)}
+    omitted = {what: everything[what] - kept[what] for what in everything if everything[what] > kept[what]}
+    merged = {name: value for one in kept_attributes for name, value in one.items()}
+    return _body(update, head, kept_recommendations, profile, kept_cart, merged, omitted)
+
+
+def _fitting(items: list[dict[str, Any]], room: int) -> tuple[list[dict[str, Any]], int]:
+    """The items from the start that fit, each with its comma, and the room that is left."""
+    for index, item in enumerate(items):
+        size = len(orjson.dumps(item)) + 1
+        if size > room:
+            return items[:index], room
+        room -= size
+    return items, room
+
+
+def _recommendation(recommendation: Recommendation) -> dict[str, Any]:
+    reason = recommendation.reason
+    kind, because_of, times_seen = reason.kind, reason.because_of, reason.times_seen
+    return {
+        "product_id": recommendation.product_id,
+        "score": recommendation.score,
+        "reason": {
+            "kind": _KINDS.get(kind, "other"),
+            "because_of": because_of or None,
+            "times_seen": times_seen,
+            "text": _reason_text(kind, because_of, times_seen),
+        },
+    }
+
+
+#: Names of the reasons on the wire; a kind that a newer worker wrote is "other".
+_KINDS = {number: name.removeprefix("REASON_KIND_").lower() for name, number in ReasonKind.items() if number}
+
+
+def _reason_text(kind: ReasonKind.ValueType, because_of: str, times_seen: int) -> str:
+    seen = f"{times_seen} times" if times_seen > 1 else "once"
+    match kind:
+        case ReasonKind.REASON_KIND_ALSO_VIEWED:
+            return f"Others who looked at {because_of} looked at this too"
+        case ReasonKind.REASON_KIND_SEEN_NOW:
+            return f"Looked at {seen} on this visit"
+        case ReasonKind.REASON_KIND_SEEN_BEFORE:
+            return f"Looked at {seen} before"
+        case ReasonKind.REASON_KIND_TRENDING:
+            return "Popular right now"
+        case _:
+            return "Picked for you"
+
+
+def _cart_line(line: CartLine) -> dict[str, Any]:
+    shown: dict[str, Any] = {"product_id": line.product_id, "quantity": line.quantity, "added_at": _iso(line.added_at_ms)}
+    if line.HasField("unit_price"):
+        shown["unit_price"] = {"minor_units": line.unit_price.minor_units, "currency_code": line.unit_price.currency_code or None}
+    return shown
+
+
+def _attribute_value(attribute: Attribute) -> str | float | bool:
+    match attribute.WhichOneof("value"):
+        case "text":
+            return attribute.text
+        case "number":
+            return attribute.number
+        case _:
+            return attribute.flag
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _iso(moment_ms: int) -> str | None:
+    """RFC 3339 in UTC to the millisecond; None for a time that was never set."""
+    if not moment_ms:
+        return None
+    moment = _EPOCH + timedelta(milliseconds=moment_ms)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _reason(response: Response) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in response.body.decode("utf-8", "replace")[:1000])
+    said = " ".join(printable.split())[:MAX_REASON_BODY_CHARS]
+    return f"{response.status}: {said}" if said else str(response.status)
