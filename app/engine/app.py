@@ -1,0 +1,236 @@
+"""A Faust app whose agents work on batches: ``batched_agent`` binds a plain function to a table and its source topics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import faust
+from faust.stores import STORES
+from faust.tables.manager import TableManager
+from faust.transport.drivers import TRANSPORTS
+from faust.types import TP
+
+from app import metrics
+from app.engine.batch import BatchMessage, BatchSchema
+from app.engine.commit import Committer, Unit, split_at
+from app.engine.fence import Writer
+from app.engine.recovery import Recovery
+from app.engine.source import SourceReader
+from app.engine.table import PartitionState, Table
+from app.errors import NotOwnedError
+
+logger = logging.getLogger(__name__)
+
+TRANSPORTS.aliases["engine"] = "app.engine.consumer:EngineTransport"
+STORES.aliases["engine"] = "app.engine.store:EngineStore"
+
+#: Batches of one source partition that may be applied and not yet written: one on its way, one being made.
+ROOM = 2
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the engine adds to Faust's own settings."""
+
+    bootstrap_servers: str
+    batch_max_records: int = 500
+    #: Changed state, in bytes, after which a unit ends: well below fence.MAX_BATCH_BYTES, since the estimate is made before encoding.
+    batch_max_bytes: int = 2_000_000
+    block_cache_bytes: int = 256 * 1024**2
+    fetch_max_wait_ms: int = 20
+    request_timeout_seconds: float = 10
+    allow_unfenced: bool = False
+    #: Further settings of every Kafka client (TLS, SASL).
+    client: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EngineTableManager(TableManager):
+    """Faust's table manager with the engine's recovery."""
+
+    @property
+    def recovery(self) -> Any:
+        if self._recovery is None:
+            self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
+class EngineApp(faust.App):
+    """``fail`` is called with what stops the process; by default it crashes the app as Faust does."""
+
+    def __init__(self, id: str, *, options: EngineOptions, worker_name: str, fail: Callable[[BaseException], None] | None = None, **kwargs: Any) -> None:
+        self.options = options
+        self.worker_name = worker_name
+        #: Source topic → the table its records are applied to.
+        self.sources: dict[str, Table[Any]] = {}
+        #: (table, partition) → offset of the owner's marker in the changelog, plus one: grows with each owner.
+        self.owner_offsets: dict[tuple[str, int], int] = {}
+        #: Called with the partitions owned, after recovery and before the sources flow; and before they are given up.
+        self.on_owned: list[Callable[[set[int]], Awaitable[None]]] = []
+        self.on_given_up: list[Callable[[], Awaitable[None]]] = []
+        self._committers: dict[tuple[str, int], Committer] = {}
+        self._unwritten: Counter[TP] = Counter()
+        self._reader: SourceReader | None = None
+        self._fail = fail
+        self.client: dict[str, Any] = {
+            "bootstrap_servers": options.bootstrap_servers, "request_timeout_ms": int(options.request_timeout_seconds * 1000), **options.client
+        }
+        self.reader_client = {**self.client, "fetch_max_wait_ms": options.fetch_max_wait_ms}
+        self.writer = Writer(self.client, id, request_timeout_seconds=options.request_timeout_seconds, allow_unfenced=options.allow_unfenced)
+        servers = ";".join(f"engine://{server}" for server in options.bootstrap_servers.split(","))
+        super().__init__(
+            id, broker=servers, store="engine://", TableManager=EngineTableManager, topic_disable_leader=True, topic_allow_declare=True,
+            agent_supervisor="mode.CrashingSupervisor", web_enabled=False, stream_wait_empty=True, key_serializer="raw", value_serializer="raw", **kwargs,
+        )
+        self.on_partitions_revoked.connect(self._give_up)
+
+    # Topology ----------------------------------------------------------------------------------------------------------
+
+    def batched_agent(self, name: str, table: Table[Any], topics: list[str], apply: Callable[[Unit[Any]], None]) -> None:
+        """``apply(unit)`` is called with runs of records of any of ``topics``, which are partitioned like ``table``."""
+        for topic in topics:
+            assert topic not in self.sources, f"{topic} feeds one table only"
+            self.sources[topic] = table
+        channel = self.topic(
+            *topics, partitions=table.partitions, maxsize=1024,
+            schema=BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"),
+        )
+
+        async def run(stream: Any) -> None:
+            async for event in stream.noack().events():
+                try:
+                    self._apply(table, event, apply)
+                except BaseException as exc:
+                    self.fail(exc)
+                    raise
+
+        self.agent(channel, name=name)(run)
+
+    def _apply(self, table: Table[Any], event: Any, apply: Callable[[Unit[Any]], None]) -> None:
+        message: BatchMessage = event.message
+        source, records = message.topic.encode(), message.records
+        state, committer = table.state(message.partition), self._committers[table.name, message.partition]
+        known = split_at(records, state.applied(source))
+        if known:
+            metrics.RECORDS_SKIPPED.labels(message.topic).inc(known)
+        replayed, position = records[:known], known
+        units: list[Unit[Any]] = []
+        while True:
+            unit: Unit[Any] = Unit(state, message.topic, records[position:], replayed, self.options.batch_max_bytes)
+            apply(unit)
+            position += unit.taken
+            if unit.taken:
+                state.advance(source, records[position - 1].offset + 1)
+            committer.submit(unit)
+            units.append(unit)
+            if position >= len(records):
+                break
+            assert unit.taken, "an agent must take at least one record"
+            replayed = []
+        asyncio.ensure_future(self._acknowledge(event, units))
+
+    async def _acknowledge(self, event: Any, units: list[Unit[Any]]) -> None:
+        """The batch was applied: acknowledge it when its units are written and everything they caused is seen through."""
+        try:
+            for unit in units:
+                await unit.done
+            self._unwritten[event.message.tp] -= 1
+            if self._reader is not None:
+                self._reader.room_made()
+            for unit in units:
+                for hold in unit.holds:
+                    await asyncio.shield(hold)
+        except (Exception, asyncio.CancelledError):
+            return  # never acknowledged, so never committed; the process stops or the partition was given up
+        event.ack()
+
+    async def apply_to(self, table: Table[Any], partition: int, change: Callable[[Unit[Any]], None]) -> None:
+        """A unit without source records, for timers and answers from outside; returns when it is written.
+
+        Raises NotOwnedError when the partition is not owned.
+        """
+        unit: Unit[Any] = Unit(table.state(partition))
+        committer = self._committers.get((table.name, partition))
+        if committer is None:
+            raise NotOwnedError(f"partition {partition} of table {table.name} is not owned here")
+        change(unit)
+        committer.submit(unit)
+        await asyncio.shield(unit.done)
+
+    # Generations -------------------------------------------------------------------------------------------------------
+
+    async def begin_generation(self, partitions: set[int]) -> None:
+        """Recovery is done: start the committers, then tell the topology."""
+        self.consumer.forget_delivered()
+        self._unwritten.clear()
+        for table in self.tables.values():
+            for partition in partitions:
+                state: PartitionState[Any] = table.state(partition)
+                committer = self._committers[table.name, partition] = Committer(table, state, self.writer, self.fail)
+                committer.start()
+        for tell in self.on_owned:
+            await tell(partitions)
+
+    async def read_sources(self, positions: Mapping[TP, int | None], generation: int) -> None:
+        """Read the sources until cancelled."""
+        if not positions:
+            return
+        self._reader = SourceReader(
+            self.reader_client, positions, generation=generation, batch_max_records=self.options.batch_max_records, deliver=self._deliver, has_room=self._has_room
+        )
+        try:
+            await self._reader.run()
+        finally:
+            self._reader = None
+
+    async def _deliver(self, message: BatchMessage) -> None:
+        self._unwritten[message.tp] += 1
+        await self.consumer.deliver(message)
+
+    def _has_room(self, tp: TP) -> bool:
+        return self._unwritten[tp] < ROOM
+
+    def lags(self) -> dict[tuple[str, int], int]:
+        """Records not yet handed to the agents, for each source partition read here."""
+        if (reader := self._reader) is None:
+            return {}
+        return {(tp.topic, tp.partition): lag for tp in reader.partitions if (lag := reader.lag(tp)) is not None}
+
+    async def _give_up(self, *_: Any, **__: Any) -> None:
+        """All partitions are revoked, and what was read of them is finished: write out the rest, then own nothing."""
+        for tell in self.on_given_up:
+            await tell()
+        committers, self._committers = self._committers, {}
+        if committers:
+            await asyncio.wait([asyncio.ensure_future(c.drain()) for c in committers.values()], timeout=self.options.request_timeout_seconds)
+            await asyncio.gather(*(c.stop() for c in committers.values()))
+        for table in self.tables.values():
+            table.give_up()
+
+    # Life ---------------------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        await self.writer.start(table.changelog_topic_name for table in self.tables.values())
+        metrics.FENCED.set(self.writer.fenced)
+        if not self.writer.fenced:
+            logger.warning(
+                "this broker cannot fence: no idempotent writes (a retried write may be appended twice) and no producer epochs (a worker that was paused "
+                "past its session may overwrite its successor's state). Fit for a trial, not for production."
+            )
+        await super().on_start()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        await self.writer.stop()
+
+    def fail(self, exc: BaseException) -> None:
+        """Stop the process: going on could lose or double events."""
+        if self._fail is not None:
+            self._fail(exc)
+            return
+        self.consumer._crash(exc)  # or a stop would wait for acknowledgements that never come
+        self._crash(exc)

@@ -1,0 +1,49 @@
+"""A compacted topic that every worker reads whole and follows: the latest value of each key, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiokafka
+
+from app.engine.recovery import changelog_reader
+
+
+class Broadcast:
+    """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something.
+
+    ``max_keys`` bounds the memory; a key above it is an error of whoever writes the topic.
+    """
+
+    def __init__(self, client: Mapping[str, Any], topic: str, *, max_keys: int, on_change: Callable[[], None]) -> None:
+        self._client = client
+        self._topic = topic
+        self._max_keys = max_keys
+        self._on_change = on_change
+        self.values: dict[bytes, bytes] = {}
+
+    async def follow(self, partitions: int) -> None:
+        """Read from the beginning and on, until cancelled."""
+        places = [aiokafka.TopicPartition(self._topic, p) for p in range(partitions)]
+        async with changelog_reader(self._client, places) as reader:
+            await reader.seek_to_beginning(*places)
+            while True:
+                changed = False
+                for records in (await reader.getmany(timeout_ms=1000)).values():
+                    for record in records:
+                        changed |= self._apply(record.key, record.value)
+                if changed:
+                    self._on_change()
+                await asyncio.sleep(0)
+
+    def _apply(self, key: bytes | None, value: bytes | None) -> bool:
+        if key is None or self.values.get(key) == value:
+            return False
+        if value is None:
+            return self.values.pop(key, None) is not None
+        if key not in self.values and len(self.values) >= self._max_keys:
+            raise ValueError(f"{self._topic} has more than {self._max_keys} keys")
+        self.values[key] = value
+        return True

@@ -1,0 +1,98 @@
+"""The group member: Faust's consumer for membership, assignment and commits, fetching nothing itself.
+
+Records come from source.py. Offsets are committed strictly in order for each partition: the end of the longest prefix of delivered
+batches that are all acknowledged. (Faust's own bookkeeping commits over unacknowledged offsets; see faust-streaming/faust#606.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import aiokafka
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode import Service
+
+from app.engine.batch import BatchMessage
+
+
+class GroupThread(driver.AIOKafkaConsumerThread):
+    """The thread that heartbeats, whatever the worker's loop is busy with."""
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Faust's pause is its own; without aiokafka's, a first fetch of every assigned partition would be held in memory.
+        if assigned:
+            self._ensure_consumer().pause(*(aiokafka.TopicPartition(tp.topic, tp.partition) for tp in assigned))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+
+class GroupConsumer(driver.Consumer):
+    """Delivers what the engine's reader fetched and commits what the engine acknowledged."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._delivered: dict[TP, deque[BatchMessage]] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> GroupThread:
+        return GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def create_topic(self, topic: str, *args: Any, **kwargs: Any) -> None:
+        """Topics are created by `tidings topics`, with their settings, not by whoever mentions one first."""
+
+    async def committed_offsets(self, partitions: Iterable[TP]) -> dict[TP, int | None]:
+        """The group's committed offset for each partition, None where it has none."""
+        consumer = self._thread._ensure_consumer()
+
+        async def ask() -> dict[TP, int | None]:
+            return {tp: await consumer.committed(aiokafka.TopicPartition(tp.topic, tp.partition)) for tp in partitions}
+
+        return await self._thread.call_thread(ask)
+
+    def deliver(self, message: BatchMessage) -> Any:
+        """Hand a batch to its agent; returns an awaitable."""
+        self._delivered.setdefault(message.tp, deque()).append(message)
+        return self.callback(message)
+
+    def forget_delivered(self) -> None:
+        """Start a generation: what was delivered before it will be delivered again."""
+        self._delivered.clear()
+        for tp in list(self._acked):
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
+        self._committed_offset.clear()
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()  # Faust's lists serve as a wake-up only
+        self._acked_index[tp].clear()
+        queue, offset = self._delivered.get(tp), None
+        while queue and queue[0].acked:
+            offset = queue.popleft().offset + 1
+        return offset
+
+    async def _drain_messages(self, fetcher: Service) -> None:
+        """Faust's fetch loop: nothing to fetch here, so it only waits to be stopped."""
+        while not (self.should_stop or fetcher.should_stop):
+            await asyncio.sleep(0.5)
+
+    async def perform_seek(self) -> None:
+        """Positions belong to the reader."""
+
+    async def verify_all_partitions_active(self) -> None:
+        """The reader's lag is what tells; see the metric tidings_lag_records."""
+
+
+class GroupProducer(driver.Producer):
+    """Faust's producer, used for nothing but its partitioner: records leave through fence.py and commit.py."""
+
+    async def create_topic(self, topic: str, *args: Any, **kwargs: Any) -> None:
+        """See GroupConsumer.create_topic."""
+
+
+class EngineTransport(driver.Transport):
+    """What the URL scheme ``engine://`` stands for."""
+
+    Consumer = GroupConsumer
+    Producer = GroupProducer

@@ -1,0 +1,211 @@
+"""The writer: one Kafka producer in which every table partition writes under a producer id and epoch of its own.
+
+A partition's producer id belongs to the partition (InitProducerId with the transactional id ``<application>-<partition>``), its epoch grows with each
+owner. The broker refuses a batch of an older epoch as soon as the log has seen a newer one, transactional or not. So the first thing a new owner
+writes to each changelog is a marker; once it is acknowledged, nothing of the previous owner can be appended, however late it wakes up, and the marker's
+offset is the end up to which to recover. No transaction is ever opened. Outputs travel under the producer's own id.
+
+What it does not fence, see recovery.py and the streams: records sent to other topics (they must be harmless when repeated) and HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import aiokafka
+from aiokafka import errors as kafka_errors
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from app.errors import BrokerError, FencedError, ProduceError
+
+#: The coordinator forgets a transactional id after 7 days without InitProducerId (transactional.id.expiration.ms), and would then fence nobody.
+RENEW_AFTER_SECONDS = 24 * 3600.0
+#: One changelog batch must fit: the units are cut at a quarter of it (EngineOptions.batch_max_bytes).
+MAX_BATCH_BYTES = 8 * 1024**2
+#: One output batch: brokers accept 1 MiB by default.
+OUTPUT_BATCH_BYTES = 900_000
+
+_RETRIED = (
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.NotCoordinatorError,
+    kafka_errors.ConcurrentTransactions,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.KafkaConnectionError,
+)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    producer_id: int
+    epoch: int
+
+
+class PartitionEpochs(TransactionManager):
+    """aiokafka asks for the sequence number of a batch's partition and then for the producer id: answer with that partition's own."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 60_000)
+        self._owned: dict[aiokafka.TopicPartition, Epoch] = {}
+        self._asked: aiokafka.TopicPartition | None = None
+
+    def own(self, partitions: Iterable[aiokafka.TopicPartition], epoch: Epoch) -> None:
+        """Batches of these partitions carry this epoch from now on, counted from zero."""
+        for tp in partitions:
+            self._owned[tp] = epoch
+            self._sequence_numbers[tp] = 0
+
+    def sequence_number(self, tp: aiokafka.TopicPartition) -> int:
+        self._asked = tp
+        return super().sequence_number(tp)
+
+    def _current(self) -> Epoch:
+        return self._owned.get(self._asked) or Epoch(self._pid_and_epoch.pid, self._pid_and_epoch.epoch)
+
+    @property
+    def producer_id(self) -> int:
+        return self._current().producer_id
+
+    @property
+    def producer_epoch(self) -> int:
+        return self._current().epoch
+
+
+class Writer:
+    """Writes record batches; ``fenced`` says whether the broker keeps one writer per partition."""
+
+    def __init__(self, client: Mapping[str, Any], application_id: str, *, request_timeout_seconds: float, allow_unfenced: bool) -> None:
+        self._client_settings = dict(client)
+        self._application_id = application_id
+        self._timeout = request_timeout_seconds
+        self._allow_unfenced = allow_unfenced
+        self._renewed: dict[int, float] = {}
+        self._changelogs: list[str] = []
+        self.fenced = False
+        self._epochs: PartitionEpochs
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+
+    async def start(self, changelogs: Iterable[str]) -> None:
+        """Connect and find out what the broker can do. Raises BrokerError when it can do too little."""
+        self._changelogs = list(changelogs)
+        self.fenced = await self._broker_gives_producer_ids()
+        if not self.fenced and not self._allow_unfenced:
+            raise BrokerError(
+                "this broker gives no producer ids, so a paused worker could overwrite the state of its successor and a retried write could be "
+                "appended twice. Use Apache Kafka, or set kafka.allow_unfenced = true for a trial on the embedded broker."
+            )
+        producer = self._new_producer(enable_idempotence=self.fenced)
+        if self.fenced:
+            self._epochs = PartitionEpochs()
+            producer._txn_manager = producer._sender._txn_manager = producer._message_accumulator._txn_manager = self._epochs
+        await producer.start()
+        self._producer = producer
+
+    def _new_producer(self, **settings: Any) -> aiokafka.AIOKafkaProducer:
+        return aiokafka.AIOKafkaProducer(
+            **self._client_settings, acks="all", max_batch_size=MAX_BATCH_BYTES, max_request_size=2 * MAX_BATCH_BYTES, **settings
+        )
+
+    async def _broker_gives_producer_ids(self) -> bool:
+        probe = self._new_producer(enable_idempotence=False)
+        await probe.start()
+        try:
+            await self._init_producer_id(probe, f"{self._application_id}-probe")
+        except (BrokerError, kafka_errors.KafkaError):
+            return False
+        finally:
+            await probe.stop()
+        return True
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def own(self, partitions: Iterable[int]) -> None:
+        """Take the next epoch of each partition number. The previous owner is fenced from a changelog by the first batch written to it."""
+        if self.fenced:
+            await asyncio.gather(*(self._take_epoch(p) for p in partitions))
+
+    async def _take_epoch(self, partition: int) -> None:
+        assert self._producer is not None
+        epoch = await self._init_producer_id(self._producer, f"{self._application_id}-{partition}")
+        self._epochs.own((aiokafka.TopicPartition(topic, partition) for topic in self._changelogs), epoch)
+        self._renewed[partition] = monotonic()
+
+    async def _init_producer_id(self, producer: aiokafka.AIOKafkaProducer, transactional_id: str) -> Epoch:
+        """The partition's producer id with its next epoch. Waits for the coordinator within the request time-out."""
+        client, deadline = producer.client, monotonic() + self._timeout
+        while True:
+            try:
+                node = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+                if not await client.ready(node, group=ConnectionGroup.COORDINATION):
+                    raise kafka_errors.NodeNotReadyError(node)
+                answer = await client.send(
+                    node, InitProducerIdRequest(transactional_id=transactional_id, transaction_timeout_ms=60_000), group=ConnectionGroup.COORDINATION
+                )
+                if (error := kafka_errors.for_code(answer.error_code)) is not kafka_errors.NoError:
+                    raise error(transactional_id)
+                return Epoch(answer.producer_id, answer.producer_epoch)
+            except _RETRIED as exc:
+                if monotonic() > deadline:
+                    raise BrokerError(f"no producer id for {transactional_id} within {self._timeout:g} s: {exc!r}") from exc
+                await asyncio.sleep(0.1)
+                await client.force_metadata_update()
+
+    async def renew_if_old(self, partition: int) -> None:
+        """Once a day, so that the coordinator does not forget the partition's producer id."""
+        if self.fenced and monotonic() - self._renewed[partition] > RENEW_AFTER_SECONDS:
+            await self._take_epoch(partition)
+
+    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
+        """Append all records as one batch, atomically; (offset of the first, number of records) once all replicas have them.
+
+        Raises FencedError when a newer owner exists, ProduceError for anything else that kept them from being acknowledged.
+        """
+        assert self._producer is not None
+        batch = self._producer.create_batch()
+        append = batch.append
+        for key, value in records:
+            if append(key=key, value=value, timestamp=None) is None:
+                raise ProduceError(f"a batch for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes: lower worker.batch_max_bytes")
+        batch.close()
+        return await self._sent(batch, topic, partition), batch.record_count()
+
+    async def write_all(self, outputs: Mapping[tuple[str, int], list[tuple[bytes | None, bytes | None]]]) -> None:
+        """Append records to any topics, in order within each partition; returns when all are acknowledged."""
+        if outputs:
+            await asyncio.gather(*(self._write_run(topic, partition, records) for (topic, partition), records in outputs.items()))
+
+    async def _write_run(self, topic: str, partition: int, records: list[tuple[bytes | None, bytes | None]]) -> None:
+        assert self._producer is not None
+        batch, size = self._producer.create_batch(), 0
+        for key, value in records:
+            weight = len(key or b"") + len(value or b"") + 64
+            if size and size + weight > OUTPUT_BATCH_BYTES:
+                batch.close()
+                await self._sent(batch, topic, partition)
+                batch, size = self._producer.create_batch(), 0
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                raise ProduceError(f"a record for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes")
+            size += weight
+        batch.close()
+        await self._sent(batch, topic, partition)
+
+    async def _sent(self, batch: Any, topic: str, partition: int) -> int:
+        assert self._producer is not None
+        try:
+            acknowledged = await (await self._producer.send_batch(batch, topic, partition=partition))
+        except (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch) as exc:
+            raise FencedError(f"{topic}/{partition} has a newer owner; this worker was paused or cut off, and stops") from exc
+        except kafka_errors.KafkaError as exc:
+            raise ProduceError(f"{topic}/{partition} did not acknowledge a batch: {exc!r}") from exc
+        if acknowledged.offset < 0:
+            raise ProduceError(f"{topic}/{partition} acknowledged a batch without its offset; the log's end is unknown")
+        return acknowledged.offset

@@ -1,0 +1,206 @@
+"""Brings the tables of a new assignment up to date, with a reader of its own, and keeps standbys warm.
+
+For each assignment: take the next epoch of every partition, write the owner's marker to every changelog, read each changelog from what the local store has
+up to the marker, check that the recovered marks reach the committed offsets, and only then let the sources flow. The next rebalance cancels all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import aiokafka
+from faust.types import TP
+from mode import Service
+
+from app import metrics
+from app.engine.store import Database
+from app.engine.table import OWNER_KEY, Table
+from app.errors import StateError
+
+logger = logging.getLogger(__name__)
+
+#: Fetched at once for one changelog partition.
+FETCH_BYTES = 4 << 20
+
+
+class Recovery(Service):
+    """Stands where Faust's own recovery stands in the table manager."""
+
+    def __init__(self, app: Any, tables: Any, **kwargs: Any) -> None:
+        self.app = app
+        self.tables = tables
+        #: Set once, with the first recovery: what Faust's services wait for.
+        self.completed = asyncio.Event()
+        self.in_recovery = False
+        self.actives: set[int] = set()
+        self.standbys: set[int] = set()
+        self._task: asyncio.Task[None] | None = None
+        super().__init__(**kwargs)
+
+    # Called by Faust -------------------------------------------------------------------------------------------------
+
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """A rebalance began: stop reading. What was read is finished before the partitions are given up (EngineApp.on_revoked)."""
+        self._cancel()
+
+    async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0) -> None:
+        changelogs = self.tables.changelog_topics
+        self._cancel()
+        self.in_recovery = True
+        self.actives = {tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic in changelogs}
+        self.standbys = {tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic in changelogs} - self.actives
+        self._task = asyncio.create_task(self._run(generation_id), name=f"generation {generation_id}")
+
+    def flush_buffers(self) -> None:
+        """There are none."""
+
+    async def on_stop(self) -> None:
+        if (task := self._task) is not None:
+            self._cancel()
+            await asyncio.wait({task}, timeout=10)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _run(self, generation: int) -> None:
+        try:
+            metrics.REBALANCES.inc()
+            began = monotonic()
+            await self._recover()
+            metrics.RECOVERY.set(monotonic() - began)
+            metrics.PARTITIONS.labels("active").set(len(self.actives))
+            metrics.PARTITIONS.labels("standby").set(len(self.standbys))
+            positions = await self._positions()
+            await self.app.begin_generation(self.actives)
+            logger.info(
+                "generation %d: own partitions %s, standby for %s, recovered in %.1f s", generation, sorted(self.actives), sorted(self.standbys), monotonic() - began
+            )
+            self.in_recovery = False
+            await self._tell_faust()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.app.read_sources(positions, generation))
+                tasks.create_task(self._follow_standbys())
+        except asyncio.CancelledError:
+            raise
+        except BaseExceptionGroup as group:
+            self.app.fail(group.exceptions[0])
+        except Exception as exc:
+            self.app.fail(exc)
+
+    async def _recover(self) -> None:
+        writer = self.app.writer
+        tables: list[Table[Any]] = list(self.tables.values())
+        await writer.own(self.actives)
+        databases = {}
+        for table in tables:
+            table.store.close_others(self.actives | self.standbys)
+            databases.update({(table, p): table.store.open(p) for p in self.actives})
+        marker = ((OWNER_KEY, self.app.worker_name.encode()),)
+        markers = await asyncio.gather(*(writer.write_batch(t.changelog_topic_name, p, marker) for t, p in databases))
+        ends = {place: offset + 1 for place, (offset, _) in zip(databases, markers, strict=True)}
+        self.app.owner_offsets = {(table.name, p): end for (table, p), end in ends.items()}
+        behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]] = {}
+        for (table, p), database in databases.items():
+            end = ends[table, p]
+            if database.offset is not None and database.offset >= end:
+                raise StateError(
+                    f"{database.path} holds changelog offset {database.offset}, but {table.changelog_topic_name}/{p} ends at {end}: the topic was deleted or is "
+                    f"another cluster's. Remove {database.path.parent} if the topic is right."
+                )
+            behind[aiokafka.TopicPartition(table.changelog_topic_name, p)] = (database, end, metrics.RECOVERED.labels(table.name))
+        await self._read_changelogs(behind)
+
+    async def _read_changelogs(self, behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]]) -> None:
+        if not behind:
+            return
+        async with changelog_reader(self.app.client, list(behind)) as reader:
+            await _seek(reader, {tp: database for tp, (database, _, _) in behind.items()})
+            while behind:
+                for tp, records in (await reader.getmany(*behind, timeout_ms=200)).items():
+                    database, end, counter = behind[tp]
+                    database.write([(r.key, r.value) for r in records], records[-1].offset)
+                    counter.inc(len(records))
+                    await asyncio.sleep(0)  # let the HTTP server answer in between
+                for tp, (database, end, _) in list(behind.items()):
+                    if database.offset is not None and database.offset + 1 >= end:
+                        del behind[tp]
+
+    async def _positions(self) -> dict[TP, int | None]:
+        """Where each source partition is read from; refuses marks that do not reach what was committed."""
+        sources: Mapping[str, Table[Any]] = self.app.sources
+        partitions = [TP(topic, p) for topic in sources for p in sorted(self.actives)]
+        committed = await self.app.consumer.committed_offsets(partitions)
+        for table in self.tables.values():
+            table.take_over(self.actives)
+        for tp, offset in committed.items():
+            table = sources[tp.topic]
+            applied = table.state(tp.partition).applied(tp.topic.encode())
+            if offset is not None and offset > applied:
+                raise StateError(
+                    f"table {table.name}/{tp.partition} came back with {tp.topic} applied up to {applied}, but {offset} is committed: its changelog "
+                    f"{table.changelog_topic_name} lost records (deleted, or retention instead of compaction?). Going on would lose events. Restore the changelog, or "
+                    f"reset the group's offsets to rebuild the table from the events."
+                )
+        return committed
+
+    async def _tell_faust(self) -> None:
+        app = self.app
+        await app.on_rebalance_complete.send()
+        app.flow_control.resume()
+        app.consumer.resume_flow()
+        await app._fetcher.maybe_start()
+        self.completed.set()
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+
+    async def _follow_standbys(self) -> None:
+        """Apply the changelogs of standby partitions as they grow, until the next rebalance."""
+        databases = {
+            aiokafka.TopicPartition(t.changelog_topic_name, p): (t.store.open(p), metrics.RECOVERED.labels(t.name)) for t in self.tables.values() for p in self.standbys
+        }
+        if not databases:
+            return
+        async with changelog_reader(self.app.client, list(databases)) as reader:
+            await _seek(reader, {tp: database for tp, (database, _) in databases.items()})
+            while True:
+                for tp, records in (await reader.getmany(timeout_ms=1000)).items():
+                    database, counter = databases[tp]
+                    database.write([(r.key, r.value) for r in records], records[-1].offset)
+                    counter.inc(len(records))
+                    await asyncio.sleep(0)
+
+
+class changelog_reader:  # noqa: N801  a context manager, named like the verb phrase it stands for
+    """A consumer without a group, assigned to these partitions."""
+
+    def __init__(self, client: Mapping[str, Any], partitions: list[aiokafka.TopicPartition]) -> None:
+        self._consumer = aiokafka.AIOKafkaConsumer(
+            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES
+        )
+        self._partitions = partitions
+
+    async def __aenter__(self) -> aiokafka.AIOKafkaConsumer:
+        self._consumer.assign(self._partitions)
+        await self._consumer.start()
+        return self._consumer
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.shield(self._consumer.stop())
+
+
+async def _seek(reader: aiokafka.AIOKafkaConsumer, databases: Mapping[aiokafka.TopicPartition, Database]) -> None:
+    empty = [tp for tp, database in databases.items() if database.offset is None]
+    beginnings = await reader.beginning_offsets(empty) if empty else {}
+    for tp, database in databases.items():
+        reader.seek(tp, beginnings[tp] if database.offset is None else database.offset + 1)
+
+

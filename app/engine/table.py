@@ -1,0 +1,196 @@
+"""A table whose partitions hold decoded objects and the marks of what was applied, and change only through units (commit.py)."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import faust
+
+from app.engine.batch import BatchSchema
+from app.engine.store import HIDDEN_PREFIX, Database, EngineStore
+from app.errors import NotOwnedError
+
+MARK_PREFIX = b"__mark/"
+OWNER_KEY = b"__owner"
+_U64 = struct.Struct(">Q")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Codec(Generic[T]):
+    """How a table's objects become bytes. ``new(key)`` makes the object of a key that is not there yet."""
+
+    decode: Callable[[bytes], T]
+    encode: Callable[[T], bytes]
+    new: Callable[[bytes], T]
+
+
+class PartitionState(Generic[T]):
+    """One partition of a table on the worker that owns it: a mapping from key to a working object, which is changed in place.
+
+    ``get`` looks, ``obtain`` looks and makes the key part of the unit that is being made. Objects are kept decoded in two generations
+    (an approximate LRU), so that a key that comes often is parsed once, not once per event.
+    """
+
+    __slots__ = ("_applied", "_codec", "_database", "_dirty", "_hidden", "_marked", "_old", "_sizes", "_young", "cache_objects", "dirty_bytes", "number", "pending")
+
+    def __init__(self, number: int, database: Database, codec: Codec[T], hidden: dict[bytes, Codec[Any]], cache_objects: int) -> None:
+        self.number = number
+        self.cache_objects = cache_objects
+        #: Estimated bytes of the values that the current unit changes.
+        self.dirty_bytes = 0
+        #: Values on their way into the changelog, oldest first: newer than the database.
+        self.pending: deque[dict[bytes, bytes | None]] = deque()
+        self._database = database
+        self._codec = codec
+        self._hidden = hidden
+        self._young: dict[bytes, Any] = {}
+        self._old: dict[bytes, Any] = {}
+        self._sizes: dict[bytes, int] = {}
+        self._dirty: dict[bytes, Any] = {}
+        self._applied: dict[bytes, int] = {}
+        self._marked: set[bytes] = set()
+
+    def get(self, key: bytes) -> T | None:
+        """The object as it is in memory, changes of units under way included; None when there is none."""
+        found = self._young.get(key)
+        if found is None:
+            found = self._old.pop(key, None)
+            if found is None:
+                raw = self._raw(key)
+                if raw is None:
+                    return None
+                found = self._codec_of(key).decode(raw)
+                self._sizes[key] = len(raw)
+            self._young[key] = found
+        return found
+
+    def obtain(self, key: bytes) -> T:
+        """The object, made if it is not there, and part of the current unit."""
+        found = self._young.get(key)
+        if found is None:
+            found = self.get(key)
+            if found is None:
+                found = self._young[key] = self._codec_of(key).new(key)
+        if key not in self._dirty:
+            self._dirty[key] = found
+            self.dirty_bytes += self._sizes.get(key, 256)
+        return found
+
+    def delete(self, key: bytes) -> None:
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+        self._dirty[key] = None
+
+    def applied(self, source: bytes) -> int:
+        """How far a source was applied: the offset after the last applied one, 0 when nothing was."""
+        next_offset = self._applied.get(source)
+        if next_offset is None:
+            raw = self._raw(MARK_PREFIX + source)
+            next_offset = self._applied[source] = 0 if raw is None else _U64.unpack(raw)[0]
+        return next_offset
+
+    def advance(self, source: bytes, next_offset: int) -> None:
+        """Move a mark forward, as part of the current unit. It never moves back."""
+        if next_offset > self.applied(source):
+            self._applied[source] = next_offset
+            self._marked.add(source)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._dirty or self._marked)
+
+    def take_changes(self) -> dict[bytes, bytes | None]:
+        """Encode what the current unit changed, marks included, and begin the next one."""
+        changes: dict[bytes, bytes | None] = {}
+        codec, hidden, sizes = self._codec, self._hidden, self._sizes
+        encode = codec.encode
+        for key, value in self._dirty.items():
+            if value is None:
+                changes[key] = None
+            else:
+                raw = hidden[key].encode(value) if key in hidden else encode(value)
+                changes[key] = raw
+                sizes[key] = len(raw)
+        for source in self._marked:
+            changes[MARK_PREFIX + source] = _U64.pack(self._applied[source])
+        self._dirty = {}
+        self._marked.clear()
+        self.dirty_bytes = 0
+        self.pending.append(changes)
+        if len(self._young) > self.cache_objects // 2:
+            self._old, self._young = self._young, {}
+            self._sizes = {k: sizes[k] for k in self._old if k in sizes}
+        return changes
+
+    def written(self, changes: dict[bytes, bytes | None], changelog_offset: int) -> None:
+        """The changelog has them: so may the database."""
+        self._database.write(changes.items(), changelog_offset)
+        first = self.pending.popleft()
+        assert first is changes, "units end in the order they began"
+
+    def read(self, key: bytes) -> bytes | None:
+        """The value as the changelog has it: what a view may show."""
+        return self._database.get(key)
+
+    def items(self) -> Iterator[tuple[bytes, T]]:
+        """Every key with its value as the changelog has it, decoded afresh."""
+        decode = self._codec.decode
+        for key, raw in self._database.items():
+            yield key, decode(raw)
+
+    def _raw(self, key: bytes) -> bytes | None:
+        for changes in reversed(self.pending):
+            if key in changes:
+                return changes[key]
+        return self._database.get(key)
+
+    def _codec_of(self, key: bytes) -> Codec[Any]:
+        return self._hidden.get(key) or self._codec
+
+
+class Table(faust.Table, Generic[T]):
+    """A Faust table by its changelog, standbys and assignment; read and written by PartitionState alone."""
+
+    def __init__(self, app: Any, *, name: str, codec: Codec[T], hidden: dict[bytes, Codec[Any]] | None = None, cache_objects: int = 50_000, **kwargs: Any) -> None:
+        hidden = hidden or {}
+        assert all(key.startswith(HIDDEN_PREFIX) for key in hidden), "hidden keys begin with __"
+        self.codec = codec
+        self.hidden = hidden
+        self.cache_objects = cache_objects
+        self._states: dict[int, PartitionState[T]] = {}
+        super().__init__(app, name=name, key_type=bytes, value_type=bytes, **kwargs)
+
+    @property
+    def store(self) -> EngineStore:
+        return self.data
+
+    def state(self, partition: int) -> PartitionState[T]:
+        """The partition's state. Raises NotOwnedError while this worker does not own it."""
+        state = self._states.get(partition)
+        if state is None:
+            raise NotOwnedError(f"partition {partition} of table {self.name} is not owned here, or not recovered yet")
+        return state
+
+    @property
+    def owned(self) -> list[int]:
+        return sorted(self._states)
+
+    def take_over(self, partitions: set[int]) -> None:
+        """Recovery is done: these, and only these, are owned now, each starting from its database."""
+        self._states = {
+            p: PartitionState(p, self.store.open(p), self.codec, self.hidden, self.cache_objects) for p in partitions
+        }
+
+    def give_up(self) -> None:
+        """A rebalance began: nothing is owned until recovery says so."""
+        self._states = {}
+
+    def _new_changelog_topic(self, **kwargs: Any) -> Any:
+        topic = super()._new_changelog_topic(**kwargs)
+        return topic.clone(schema=BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True))
