@@ -1,0 +1,1 @@
+"""What `tidings demo` shows: an invented shop to click in, and the email that follows each click."""

@@ -1,0 +1,288 @@
+"""The demo's web server: it serves the page, receives the signed webhooks, hands clicks to the worker and streams the inbox to the page.
+
+It listens on 127.0.0.1 and answers only what was asked of it by that name, so that no other site in the browser can use its token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from app.web.demo.inbox import Inbox, Kept
+from app.web.demo.shop import ACTIONS, Catalog, arrival_json, event_json
+
+_HERE = Path(__file__).parent
+_PAGE_FILES = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "art.svg": "image/svg+xml"}
+#: Nothing outside this server, nothing inline.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+#: What of the worker the page's footer may look at, with the demo's token.
+_WORKER_PATHS = re.compile(
+    r"metrics|openapi\.json|healthz|readyz|v1/users/[a-z0-9-]{1,64}(/recommendations)?|v1/items/[a-z0-9-]{1,64}/neighbours"
+)
+_USER_ID = re.compile(r"[a-z0-9-]{1,64}")
+_EVENT_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+MAX_STREAMS = 64
+MAX_CLICK_BYTES = 4_096
+#: Visitors whose clicks are remembered, and clicks of each, for the measured steps.
+MAX_VISITORS, MAX_CLICKS = 500, 16
+HEARTBEAT_SECONDS = 15.0
+
+
+@dataclass
+class Click:
+    """One click on its way; times are this server's clock."""
+
+    event_id: str
+    occurred_at_ms: int
+    accepted_at_ms: int | None = None
+
+
+class Clicks:
+    """The latest clicks of the latest visitors: which one a list answers, and how long each step took."""
+
+    def __init__(self) -> None:
+        self._by_user: OrderedDict[str, deque[Click]] = OrderedDict()
+
+    def add(self, user_id: str, click: Click) -> None:
+        self._by_user.setdefault(user_id, deque(maxlen=MAX_CLICKS)).append(click)
+        self._by_user.move_to_end(user_id)
+        while len(self._by_user) > MAX_VISITORS:
+            self._by_user.popitem(last=False)
+
+    def answered_by(self, user_id: str, current_to_ms: int) -> Click | None:
+        """The newest click that a list current to ``current_to_ms`` contains."""
+        answered = [c for c in self._by_user.get(user_id, ()) if c.occurred_at_ms <= current_to_ms]
+        return answered[-1] if answered else None
+
+
+class DemoServer:
+    """The demo's state and its aiohttp application. ``token`` is the worker's bearer token and never leaves this process."""
+
+    def __init__(self, *, secret: str, catalog: Catalog, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self.inbox = Inbox(secret, on_kept=self._on_kept, now_ms=now_ms)
+        self.worker_url = ""
+        self.seeded_events = 0
+        self._token = ""
+        self._catalog = catalog
+        self._now_ms = now_ms
+        self._clicks = Clicks()
+        self._sent_events = 0
+        self._streams: dict[asyncio.Event, str] = {}
+        self._stopping = False
+        self._session: aiohttp.ClientSession | None = None
+        self._files = {name: (_HERE / name).read_bytes() for name in _PAGE_FILES}
+
+    def connect(self, worker_url: str, token: str) -> None:
+        """Where clicks go from now on."""
+        self.worker_url, self._token = worker_url, token
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[_only_for_us], client_max_size=MAX_CLICK_BYTES)
+        app.cleanup_ctx.append(self._with_session)
+        app.on_shutdown.append(self._end_streams)
+        app.add_routes([
+            web.get("/", self._page),
+            web.get("/{name:page\\.css|page\\.js|art\\.svg}", self._page),
+            web.get("/catalog", self._get_catalog),
+            web.get("/status", self._status),
+            web.get("/stream/{user_id}", self._stream),
+            web.get("/worker/{path:.+}", self._look_at_worker),
+            web.post("/visitors", self._arrive),
+            web.post("/clicks", self._click),
+            web.post("/inbox", self.inbox.handle),
+        ])
+        return app
+
+    async def send_events(self, events: list[dict[str, Any]]) -> None:
+        """POST /v1/events at the worker. Raises RuntimeError with the worker's words unless it answers 202."""
+        status, body, _ = await self._ask_worker("POST", "v1/events", orjson.dumps(events))
+        if status != 202:
+            raise RuntimeError(f"the worker answered {status}: {body.decode(errors='replace')[:500]}")
+
+    # What the page asks for
+
+    async def _page(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("name", "page.html")
+        return web.Response(body=self._files[name], content_type=_PAGE_FILES[name], charset="utf-8", headers=_HEADERS)
+
+    async def _get_catalog(self, request: web.Request) -> web.Response:
+        return _json(self._catalog.document)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return _json({"events": self.seeded_events + self._sent_events, "inbox": self.inbox.stats()})
+
+    async def _click(self, request: web.Request) -> web.Response:
+        """Body {event_id, user_id, action, product_id}; 202 once Kafka has the event, 400, or 502 with the worker's words."""
+        click = _read(await request.read(), {"event_id", "user_id", "action", "product_id"}, self._catalog)
+        if isinstance(click, str):
+            return _json({"detail": click}, 400)
+        timed = Click(click["event_id"], self._now_ms())
+        self._clicks.add(click["user_id"], timed)
+        answer = await self._hand_on(event_json(self._catalog, occurred_at_ms=timed.occurred_at_ms, **click))
+        if answer.status == 202:
+            timed.accepted_at_ms = self._now_ms()
+        return answer
+
+    async def _arrive(self, request: web.Request) -> web.Response:
+        """Body {event_id, user_id, name}; answers like a click."""
+        visitor = _read(await request.read(), {"event_id", "user_id", "name"}, self._catalog)
+        if isinstance(visitor, str):
+            return _json({"detail": visitor}, 400)
+        return await self._hand_on(arrival_json(occurred_at_ms=self._now_ms(), **visitor))
+
+    async def _hand_on(self, event: dict[str, Any]) -> web.Response:
+        try:
+            await self.send_events([event])
+        except (RuntimeError, aiohttp.ClientError, TimeoutError) as exc:
+            return _json({"detail": f"the event did not reach the worker: {exc}"}, 502)
+        self._sent_events += 1
+        return _json({"events": self.seeded_events + self._sent_events}, 202)
+
+    async def _look_at_worker(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"]
+        if not _WORKER_PATHS.fullmatch(path):
+            return _json({"detail": "the demo does not show this part of the worker"}, 404)
+        try:
+            status, body, content_type = await self._ask_worker("GET", path)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            return _json({"detail": f"the worker did not answer: {exc}"}, 502)
+        return web.Response(status=status, body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: the user's last email now, and each that follows. A slow reader gets the latest, not all."""
+        user_id = request.match_info["user_id"]
+        if not _USER_ID.fullmatch(user_id):
+            return _json({"detail": "not a visitor of this shop"}, 400)
+        if len(self._streams) >= MAX_STREAMS:
+            return _json({"detail": f"{MAX_STREAMS} pages are open already: close one"}, 503)
+        response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            async with aclosing(self._emails(user_id)) as emails:
+                async for email in emails:
+                    await response.write(b"data: " + orjson.dumps(email) + b"\n\n" if email else b": still here\n\n")
+        return response
+
+    async def _emails(self, user_id: str) -> AsyncIterator[dict[str, Any] | None]:
+        changed = asyncio.Event()
+        changed.set()
+        self._streams[changed] = user_id
+        try:
+            while not self._stopping:
+                try:
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    yield None
+                    continue
+                changed.clear()
+                kept = self.inbox.last(user_id)
+                yield self._email(kept) if kept else None
+        finally:
+            del self._streams[changed]
+
+    def _email(self, kept: Kept) -> dict[str, Any]:
+        data = orjson.loads(kept.body)["data"]
+        click = self._clicks.answered_by(kept.user_id, _milliseconds(data.get("current_to")))
+        answers: dict[str, Any] | None = None
+        if click is not None:
+            answers = {
+                "event_id": click.event_id,
+                "accepted_ms": None if click.accepted_at_ms is None else click.accepted_at_ms - click.occurred_at_ms,
+                "ranked_ms": _milliseconds(data.get("ranked_at")) - click.occurred_at_ms,
+                "received_ms": kept.received_at_ms - click.occurred_at_ms,
+            }
+        return {
+            "data": data,
+            "message_id": kept.message_id,
+            "answers": answers,
+            "events": self.seeded_events + self._sent_events,
+            "inbox": self.inbox.stats(),
+        }
+
+    # Plumbing
+
+    def _on_kept(self, kept: Kept) -> None:
+        for changed, user_id in self._streams.items():
+            if user_id == kept.user_id:
+                changed.set()
+
+    async def _ask_worker(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, str]:
+        if self._session is None or not self.worker_url:
+            raise RuntimeError("the worker is not up yet")
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        async with self._session.request(method, f"{self.worker_url}/{path}", data=body, headers=headers) as response:
+            return response.status, await response.read(), response.headers.get("Content-Type", "text/plain")
+
+    async def _with_session(self, app: web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+            self._session = session
+            yield
+            self._session = None
+
+    async def _end_streams(self, app: web.Application) -> None:
+        self._stopping = True
+        for changed in self._streams:
+            changed.set()
+
+
+def _read(body: bytes, fields: set[str], catalog: Catalog) -> dict[str, Any] | str:
+    """The object with exactly these fields, or what is wrong with it."""
+    try:
+        click = orjson.loads(body)
+    except ValueError:
+        return "not JSON"
+    if not isinstance(click, dict) or set(click) != fields or not all(isinstance(value, str) for value in click.values()):
+        return f"send {', '.join(sorted(fields))}, all strings"
+    if not _USER_ID.fullmatch(click["user_id"]):
+        return "user_id: 1 to 64 of a-z, 0-9 and -"
+    if not _EVENT_ID.fullmatch(click["event_id"]):
+        return "event_id: 8 to 64 of A-Z, a-z, 0-9 and -"
+    if click.get("action", ACTIONS[0]) not in ACTIONS:
+        return f"action: one of {', '.join(ACTIONS)}"
+    if "product_id" in click and click["product_id"] not in catalog.products:
+        return "product_id: not in this shop"
+    if not 1 <= len(click.get("name", "x")) <= 40:
+        return "name: 1 to 40 characters"
+    return click
+
+
+def _milliseconds(when: Any) -> int:
+    """Milliseconds since 1970 from an ISO 8601 time, 0 if there is none."""
+    try:
+        return round(datetime.fromisoformat(when).timestamp() * 1000)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _json(document: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=_HEADERS)
+
+
+@web.middleware
+async def _only_for_us(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """Refuse a request that a page of another origin, or a name that was made to resolve to 127.0.0.1, brought here."""
+    if request.url.host not in ("127.0.0.1", "localhost"):
+        return _json({"detail": "open the demo as http://127.0.0.1 or http://localhost"}, 421)
+    if request.method == "POST" and request.headers.get("Origin", str(request.url.origin())) != str(request.url.origin()):
+        return _json({"detail": "clicks come from the demo's own page"}, 403)
+    if request.method == "POST" and request.content_type != "application/json":
+        return _json({"detail": "send application/json"}, 415)
+    return await handler(request)
