@@ -22,7 +22,7 @@ from rich.console import Console
 
 from app.cli.demo_worker import Plan, Watch, kafka_settings, settings_toml, start_worker, stop_worker
 from app.cli.embedded_broker import EmbeddedBroker
-from app.errors import BrokerError, CommandError
+from app.errors import BrokerError, CommandError, TidingsError
 from app.settings import KafkaSettings
 from app.streams.topics import TopicNames, create_topics, require_sound
 from app.web.demo.server import DemoServer
@@ -199,6 +199,10 @@ def _step(console: Console, name: str, meanwhile: str = "") -> Iterator[Callable
         nonlocal result
         result = what
 
-    with console.status(f"{name}: {meanwhile or 'starting'}"):
-        yield done
+    try:
+        with console.status(f"{name}: {meanwhile or 'starting'}"):
+            yield done
+    except TidingsError:
+        console.print(f"  [red]✗[/red] {name}")
+        raise
     console.print(f"  [green]✓[/green] {name:<9} {result}  [dim]{time.monotonic() - began:.1f} s[/dim]")

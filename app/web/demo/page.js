@@ -203,7 +203,7 @@ function compose({ recommendations, profile }) {
   const kind = (r) => r.reason.kind;
   const related = known.filter((r) => kind(r) === "also_viewed").slice(0, 4);
   const seen = known.filter((r) => ["seen_now", "seen_before"].includes(kind(r))).slice(0, 2);
-  const popular = known.filter((r) => kind(r) === "trending").slice(0, Math.max(0, Math.min(4, 6 - related.length - seen.length)));
+  const popular = known.filter((r) => kind(r) === "trending").slice(0, Math.max(0, Math.min(5, 6 - related.length - seen.length)));
   const lead = related[0] ?? seen[0] ?? popular[0];
   const corner = lead ? families.get(products.get(lead.product_id).family_id).corner : "";
   const blocks = [
