@@ -14,6 +14,8 @@ MAX_ATTRIBUTES = 100
 MAX_CONSENTS = 16
 #: The purpose without which nothing but consent is folded. Not said means allowed.
 PROFILING = "profiling"
+#: The purpose without which no destination is told about the person. Not said means allowed.
+PERSONALISED_EMAIL = "personalised_email"
 
 
 def change_fields(profile: Profile, changed: ProfileChanged, at_ms: int, event_id: str) -> None:
@@ -57,6 +59,11 @@ def change_consent(profile: Profile, changed: ConsentChanged, at_ms: int, event_
 def profiling_is_denied(profile: Profile) -> bool:
     """Whether the person's latest word on profiling is no."""
     return any(c.purpose == PROFILING and c.state == ConsentState.CONSENT_STATE_DENIED for c in profile.consents)
+
+
+def email_is_denied(profile: Profile) -> bool:
+    """Whether the person's latest word on personalised e-mail is no."""
+    return any(c.purpose == PERSONALISED_EMAIL and c.state == ConsentState.CONSENT_STATE_DENIED for c in profile.consents)
 
 
 def _stamp(held: Attribute | Consent) -> tuple[int, str]:

@@ -31,6 +31,8 @@ STORES.aliases["engine"] = "app.engine.store:EngineStore"
 
 #: Batches of one source partition that may be applied and not yet written: one on its way, one being made.
 ROOM = 2
+#: The part of the session time-out, counted from the last good heartbeat, in which a worker may act as owner towards the outside.
+LEASE_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class EngineTableManager(TableManager):
             self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
 
+    async def on_stop(self) -> None:
+        await self.app.give_up()
+        await super().on_stop()
+
 
 class EngineApp(faust.App):
     """``fail`` is called with what stops the process; by default it crashes the app as Faust does."""
@@ -72,6 +78,8 @@ class EngineApp(faust.App):
         #: Called with the partitions owned, after recovery and before the sources flow; and before they are given up.
         self.on_owned: list[Callable[[set[int]], Awaitable[None]]] = []
         self.on_given_up: list[Callable[[], Awaitable[None]]] = []
+        #: Called when the app is told to stop, while everything still works.
+        self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self._committers: dict[tuple[str, int], Committer] = {}
         self._unwritten: Counter[TP] = Counter()
         self._reader: SourceReader | None = None
@@ -86,7 +94,7 @@ class EngineApp(faust.App):
             id, broker=servers, store="engine://", TableManager=EngineTableManager, topic_disable_leader=True, topic_allow_declare=True,
             agent_supervisor="mode.CrashingSupervisor", web_enabled=False, stream_wait_empty=True, key_serializer="raw", value_serializer="raw", **kwargs,
         )
-        self.on_partitions_revoked.connect(self._give_up)
+        self.on_partitions_revoked.connect(self.give_up)
 
     # Topology ----------------------------------------------------------------------------------------------------------
 
@@ -200,7 +208,15 @@ class EngineApp(faust.App):
             return {}
         return {(tp.topic, tp.partition): lag for tp in reader.partitions if (lag := reader.lag(tp)) is not None}
 
-    async def _give_up(self, *_: Any, **__: Any) -> None:
+    def lag(self, topic: str, partition: int) -> int:
+        """Records of a source partition not yet handed to its agent; 0 while it is not known."""
+        return (self._reader.lag(TP(topic, partition)) if self._reader else 0) or 0
+
+    def lease_is_good(self) -> bool:
+        """Whether the group's coordinator acknowledged this member recently enough for nobody else to own its partitions yet."""
+        return self.consumer.seconds_since_heartbeat() < LEASE_SHARE * self.conf.broker_session_timeout
+
+    async def give_up(self, *_: Any, **__: Any) -> None:
         """All partitions are revoked, and what was read of them is finished: write out the rest, then own nothing."""
         for tell in self.on_given_up:
             await tell()
@@ -222,6 +238,11 @@ class EngineApp(faust.App):
                 "past its session may overwrite its successor's state). Fit for a trial, not for production."
             )
         await super().on_start()
+
+    async def on_stop(self) -> None:
+        for prepare in self.before_stop:
+            await prepare()
+        await super().on_stop()
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()

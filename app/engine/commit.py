@@ -92,9 +92,17 @@ class Committer:
         await self._queue.join()
 
     async def stop(self) -> None:
+        """Write nothing more; whoever waits for a unit that is not written gets NotOwnedError."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        while not self._queue.empty():
+            self._abandon(self._queue.get_nowait()[0])
+
+    def _abandon(self, unit: Unit[Any]) -> None:
+        if not unit.done.done():
+            unit.done.set_exception(NotOwnedError(f"partition {unit.partition} of table {self._table.name} was given up before the unit was written"))
+            unit.done.exception()
 
     async def _run(self) -> None:
         while True:
@@ -102,7 +110,7 @@ class Committer:
             try:
                 await self._write(unit, changes)
             except asyncio.CancelledError:
-                unit.done.cancel()
+                self._abandon(unit)
                 raise
             except BaseException as exc:
                 unit.done.set_exception(exc)

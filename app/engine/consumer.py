@@ -7,6 +7,8 @@ batches that are all acknowledged. (Faust's own bookkeeping commits over unackno
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -19,11 +21,34 @@ from mode import Service
 from app.engine.batch import BatchMessage
 
 
+def _clock_seconds() -> float:
+    """Seconds since boot, those spent suspended included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class GroupThread(driver.AIOKafkaConsumerThread):
     """The thread that heartbeats, whatever the worker's loop is busy with."""
 
+    #: When the last heartbeat that the coordinator acknowledged was sent.
+    heartbeat_at = -math.inf
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def timed() -> bool:
+            sent_at = _clock_seconds()
+            acknowledged = await beat()
+            if acknowledged:
+                self.heartbeat_at = sent_at
+            return acknowledged
+
+        coordinator._do_heartbeat = timed  # aiokafka tells nobody when it was last acknowledged
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # Faust's pause is its own; without aiokafka's, a first fetch of every assigned partition would be held in memory.
+        self.heartbeat_at = _clock_seconds()  # the coordinator just answered with this assignment
         if assigned:
             self._ensure_consumer().pause(*(aiokafka.TopicPartition(tp.topic, tp.partition) for tp in assigned))
         await super().on_partitions_assigned(assigned, generation_id)
@@ -38,6 +63,10 @@ class GroupConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> GroupThread:
         return GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    def seconds_since_heartbeat(self) -> float:
+        """Since the last heartbeat that the group's coordinator acknowledged was sent; infinite before the first."""
+        return _clock_seconds() - self._thread.heartbeat_at
 
     async def create_topic(self, topic: str, *args: Any, **kwargs: Any) -> None:
         """Topics are created by `tidings topics`, with their settings, not by whoever mentions one first."""

@@ -44,7 +44,7 @@ class Recovery(Service):
     # Called by Faust -------------------------------------------------------------------------------------------------
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """A rebalance began: stop reading. What was read is finished before the partitions are given up (EngineApp.on_revoked)."""
+        """A rebalance began: stop reading. What was read is finished before the partitions are given up (EngineApp.give_up)."""
         self._cancel()
 
     async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0) -> None:

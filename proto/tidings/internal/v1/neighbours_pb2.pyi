@@ -14,9 +14,11 @@ class Neighbours(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("user_id", "neighbours")
+    __slots__ = ("user_id", "neighbours", "caused_at_ms")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    CAUSED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     neighbours: _profile_pb2.NeighbourList
-    def __init__(self, user_id: _Optional[str] = ..., neighbours: _Optional[_Union[_profile_pb2.NeighbourList, _Mapping]] = ...) -> None: ...
+    caused_at_ms: int
+    def __init__(self, user_id: _Optional[str] = ..., neighbours: _Optional[_Union[_profile_pb2.NeighbourList, _Mapping]] = ..., caused_at_ms: _Optional[int] = ...) -> None: ...

@@ -15,7 +15,7 @@ class Visits(_message.Message):
     def __init__(self, source_partition: _Optional[int] = ..., visits: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ...) -> None: ...
 
 class Visit(_message.Message):
-    __slots__ = ("source_offset", "product_id", "occurred_at_ms", "window", "weight", "neighbour_ids", "neighbour_weights", "reply_to_user_id")
+    __slots__ = ("source_offset", "product_id", "occurred_at_ms", "window", "weight", "neighbour_ids", "neighbour_weights", "reply_to_user_id", "caused_at_ms")
     SOURCE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     PRODUCT_ID_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_AT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class Visit(_message.Message):
     NEIGHBOUR_IDS_FIELD_NUMBER: _ClassVar[int]
     NEIGHBOUR_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     source_offset: int
     product_id: str
     occurred_at_ms: int
@@ -32,4 +33,5 @@ class Visit(_message.Message):
     neighbour_ids: _containers.RepeatedScalarFieldContainer[str]
     neighbour_weights: _containers.RepeatedScalarFieldContainer[int]
     reply_to_user_id: str
-    def __init__(self, source_offset: _Optional[int] = ..., product_id: _Optional[str] = ..., occurred_at_ms: _Optional[int] = ..., window: _Optional[int] = ..., weight: _Optional[int] = ..., neighbour_ids: _Optional[_Iterable[str]] = ..., neighbour_weights: _Optional[_Iterable[int]] = ..., reply_to_user_id: _Optional[str] = ...) -> None: ...
+    caused_at_ms: int
+    def __init__(self, source_offset: _Optional[int] = ..., product_id: _Optional[str] = ..., occurred_at_ms: _Optional[int] = ..., window: _Optional[int] = ..., weight: _Optional[int] = ..., neighbour_ids: _Optional[_Iterable[str]] = ..., neighbour_weights: _Optional[_Iterable[int]] = ..., reply_to_user_id: _Optional[str] = ..., caused_at_ms: _Optional[int] = ...) -> None: ...

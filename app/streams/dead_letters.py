@@ -1,0 +1,25 @@
+"""What becomes of a record that cannot be applied: a dead letter with its bytes, its place and the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app import metrics
+from app.domain.validation import Violation
+from app.engine import Unit
+from tidings.internal.v1.dead_letter_pb2 import DeadLetter, DeadLetterReason
+
+
+def undecodable(error: Exception) -> Violation:
+    """The bytes are not a message of their topic."""
+    return Violation(DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE, "", f"not a message of this topic: {error}")
+
+
+def emit_dead_letter(unit: Unit[Any], topic: str, record: Any, violation: Violation) -> None:
+    """Append the record to the dead-letter topic, keyed by its place: a replay may append it again, and readers keep one of each place."""
+    letter = DeadLetter(
+        topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=max(0, record.timestamp or 0), reason=violation.reason,
+        field=violation.field, detail=violation.detail, key=record.key or b"", value=record.value or b"",
+    )
+    unit.emit(topic, unit.partition, f"{record.topic}/{record.partition}/{record.offset}".encode(), letter.SerializeToString())
+    metrics.DEAD_LETTERS.labels(record.topic, DeadLetterReason.Name(violation.reason).removeprefix("DEAD_LETTER_REASON_").lower()).inc()

@@ -1,0 +1,149 @@
+"""The agent that folds events, and the neighbours that items answer with, into the profiles.
+
+One batch of events causes at most a few records for each items partition: the visits of all its events, in order of their offsets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import assert_never
+
+from google.protobuf.message import DecodeError
+
+from app import metrics
+from app.domain.profile import Applied, Denied, Duplicate, fold_event, keep_neighbours, new_profile
+from app.domain.share import fold_share, new_share
+from app.domain.validation import Violation, decode_event
+from app.domain.visits import visits_of
+from app.engine import Codec, Unit
+from app.engine.store import HIDDEN_PREFIX
+from app.streams.dead_letters import emit_dead_letter, undecodable
+from app.streams.publisher import partition_of
+from app.streams.topics import TopicNames
+from tidings.internal.v1.neighbours_pb2 import Neighbours
+from tidings.internal.v1.visits_pb2 import Visit, Visits
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.state.v1.share_pb2 import Share
+
+#: Where a partition keeps its share of the global models, beside its profiles.
+SHARE_KEY = b"__share"
+#: Visits in one record; a record ends between two events only, so that a repeat is told by its offset.
+MAX_VISITS_IN_RECORD = 3_000
+
+PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
+SHARE = Codec[Share](Share.FromString, Share.SerializeToString, lambda _: new_share(0))
+
+#: Called for each user whose profile changed: partition, user id, and when Kafka received the cause, in ms since 1970.
+MarkDirty = Callable[[Unit[Profile], bytes, int], None]
+
+
+class FoldProfiles:
+    """``apply`` is the agent; ``dirty`` is told of every user who may see another list now."""
+
+    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty) -> None:
+        self._names = names
+        self._partitions = partitions
+        self._dirty = dirty
+
+    def apply(self, unit: Unit[Profile]) -> None:
+        if unit.topic == self._names.events:
+            for record in unit.replayed:
+                if record.key and not record.key.startswith(HIDDEN_PREFIX):  # it may have become a dead letter
+                    self._dirty(unit, record.key, record.timestamp)
+            self._fold_events(unit)
+        else:
+            for record in unit.replayed:
+                for reply in _decode_neighbours(record.value).replies:
+                    self._dirty(unit, reply.user_id.encode(), reply.caused_at_ms)
+            self._keep_neighbours(unit)
+
+    def _fold_events(self, unit: Unit[Profile]) -> None:
+        state, dirty = unit.state, self._dirty
+        outcomes: Counter[str] = Counter()
+        received: Counter[int] = Counter()
+        visits: dict[int, list[Visit]] = {}
+        for record in unit.records():
+            event = decode_event(record.value, record.key, record.timestamp)
+            if isinstance(event, Violation):
+                emit_dead_letter(unit, self._names.dead_letters, record, event)
+                outcomes["dead_lettered"] += 1
+                continue
+            key = event.user_id.encode()
+            outcome = fold_event(state.obtain(key), event)
+            match outcome:
+                case Applied(interactions):
+                    for interaction in interactions:
+                        self._teach(unit, visits, interaction, record)
+                    outcomes["applied"] += 1
+                case Duplicate():
+                    outcomes["duplicate"] += 1
+                case Denied():
+                    outcomes["denied"] += 1
+                case _:
+                    assert_never(outcome)
+            dirty(unit, key, record.timestamp)
+            received[record.timestamp] += 1
+        for partition, list_ in visits.items():
+            self._emit_visits(unit, partition, list_)
+        for name, count in outcomes.items():
+            metrics.EVENTS.labels(name).inc(count)
+        unit.done.add_done_callback(lambda done: done.cancelled() or done.exception() or _observe(received))
+
+    def _teach(self, unit: Unit[Profile], visits: dict[int, list[Visit]], interaction: object, record: object) -> None:
+        """The share learns at once; the items by their visits."""
+        share: Share = unit.state.obtain(SHARE_KEY)  # type: ignore[assignment]  # hidden keys have a codec of their own
+        share.partition = unit.partition
+        fold_share(share, interaction)  # type: ignore[arg-type]
+        caused = visits_of(interaction, record.offset)  # type: ignore[arg-type, attr-defined]
+        caused[0].caused_at_ms = record.timestamp  # type: ignore[attr-defined]
+        for visit in caused:
+            partition = partition_of(visit.product_id.encode(), self._partitions)
+            if (list_ := visits.get(partition)) is None:
+                list_ = visits[partition] = []
+            elif len(list_) >= MAX_VISITS_IN_RECORD and list_[-1].source_offset != visit.source_offset:
+                self._emit_visits(unit, partition, list_)
+                list_ = visits[partition] = []
+            list_.append(visit)
+
+    def _emit_visits(self, unit: Unit[Profile], partition: int, visits: list[Visit]) -> None:
+        message = Visits(source_partition=unit.partition)
+        message.visits.extend(visits)
+        unit.emit(self._names.visits, partition, None, message.SerializeToString())
+
+    def _keep_neighbours(self, unit: Unit[Profile]) -> None:
+        state = unit.state
+        outcomes: Counter[str] = Counter()
+        for record in unit.records():
+            try:
+                replies = Neighbours.FromString(record.value).replies
+            except DecodeError as exc:
+                emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
+                continue
+            for reply in replies:
+                key = reply.user_id.encode()
+                profile = state.get(key)
+                if profile is None:
+                    outcomes["unknown_user"] += 1
+                elif keep_neighbours(profile, reply.neighbours):
+                    state.obtain(key)
+                    self._dirty(unit, key, reply.caused_at_ms)
+                    outcomes["applied"] += 1
+                else:
+                    outcomes["outdated"] += 1
+        for name, count in outcomes.items():
+            metrics.NEIGHBOURS.labels(name).inc(count)
+
+
+def _decode_neighbours(value: bytes) -> Neighbours:
+    try:
+        return Neighbours.FromString(value)
+    except DecodeError:
+        return Neighbours()  # on the dead-letter topic since its first time
+
+
+def _observe(received: Counter[int]) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    for timestamp_ms, count in received.items():
+        metrics.observe_many(metrics.EVENT_TO_PROFILE, (now_ms - timestamp_ms) / 1000.0, count)

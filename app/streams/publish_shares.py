@@ -1,0 +1,51 @@
+"""Publishes each owned partition's share of the global models, and keeps the sum of all partitions' shares ready for ranking."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from app.domain.models import GlobalModels
+from app.engine import Broadcast, EngineApp, Table
+from app.errors import ProduceError
+from app.streams.fold_profiles import SHARE_KEY
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.state.v1.share_pb2 import Share
+
+logger = logging.getLogger(__name__)
+
+
+class Shares:
+    """``models`` is what ranking uses; ``follow`` and ``publish`` run until cancelled."""
+
+    def __init__(self, app: EngineApp, profiles: Table[Profile], topic: str, *, partitions: int, interval_seconds: float) -> None:
+        self._app = app
+        self._profiles = profiles
+        self._topic = topic
+        self._partitions = partitions
+        self._interval_seconds = interval_seconds
+        self._broadcast = Broadcast(app.reader_client, topic, max_keys=partitions, on_change=self._add_up)
+        self._published: dict[int, int] = {}
+        self.models = GlobalModels.of([])
+
+    def _add_up(self) -> None:
+        self.models = GlobalModels.of(Share.FromString(value) for value in self._broadcast.values.values())
+
+    async def follow(self) -> None:
+        await self._broadcast.follow(self._partitions)
+
+    async def publish(self) -> None:
+        """A share that has grown is written whole, keyed by its partition: the latest wins, so a repeat does no harm."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            outputs: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = {}
+            for partition in self._profiles.owned:
+                raw = self._profiles.state(partition).read(SHARE_KEY)
+                if raw is not None and (count := Share.FromString(raw).event_count) != self._published.get(partition):
+                    self._published[partition] = count
+                    outputs[self._topic, partition] = [(b"%d" % partition, raw)]
+            try:
+                await self._app.writer.write_all(outputs)
+            except ProduceError as exc:
+                logger.warning("shares not published this time: %s", exc)
+                self._published.clear()

@@ -1,0 +1,172 @@
+"""Ranks every dirty user once per tick, and publishes the lists that differ from what the user would have seen before.
+
+A folded event makes its user dirty. The events' offset is committed only when their users are ranked and the changed lists are written, so the dirty set
+needs no storage of its own: after a crash the events come again, are skipped by the fold, and make their users dirty again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from app import metrics
+from app.delivery.outbox import mark_due
+from app.domain.models import GlobalModels
+from app.domain.ranking import rank
+from app.domain.recommendations import list_digest
+from app.engine import Codec, EngineApp, Table, Unit
+from app.errors import NotOwnedError
+from app.settings import RankingSettings
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
+
+OUTBOX = Codec[OutboxEntry](OutboxEntry.FromString, OutboxEntry.SerializeToString, lambda key: OutboxEntry(user_id=key.decode()))
+
+#: Users ranked before other tasks get the event loop: some 10 ms.
+SLICE_USERS = 64
+#: While a partition is behind, its users wait up to this much longer than a tick: a backlog then costs one ranking per user, not one per tick.
+BEHIND_SECONDS = 1.0
+#: Records of a partition not yet folded that count as being behind.
+BEHIND_RECORDS = 2_000
+
+
+class _Dirty:
+    """One partition's users to be ranked, and the future that its events' acknowledgement waits for."""
+
+    def __init__(self) -> None:
+        #: User id → when Kafka received the first event that is not answered yet.
+        self.users: dict[bytes, int] = {}
+        self.since = 0.0
+        self.ranked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class RankUsers:
+    """``dirty`` is called by the fold; ``run`` ranks until cancelled; ``due`` is told of users whose outbox has something new."""
+
+    def __init__(
+        self,
+        app: EngineApp,
+        profiles: Table[Profile],
+        outbox: Table[OutboxEntry],
+        *,
+        updates_topic: str,
+        events_topic: str,
+        settings: RankingSettings,
+        targets: Sequence[str],
+        models: Callable[[], GlobalModels],
+        due: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._app = app
+        self._profiles = profiles
+        self._outbox = outbox
+        self._updates_topic = updates_topic
+        self._events_topic = events_topic
+        self._settings = settings
+        self._targets = list(targets)
+        self._models = models
+        self._due = due
+        self._dirty: dict[int, _Dirty] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._wake: dict[int, asyncio.Event] = {}
+
+    def dirty(self, unit: Unit[Profile], user: bytes, caused_at_ms: int) -> None:
+        """The user's list may change; the unit's records are seen through when it was looked at."""
+        waiting = self._dirty[unit.partition]
+        if not waiting.users:
+            waiting.since = time.monotonic()
+            self._wake[unit.partition].set()
+        if not unit.holds:
+            unit.hold(waiting.ranked)
+        known = waiting.users.get(user)
+        if known is None or caused_at_ms < known:
+            waiting.users[user] = caused_at_ms
+
+    async def begin(self, partitions: Iterable[int]) -> None:
+        """These partitions are owned now."""
+        for partition in partitions:
+            self._dirty[partition] = _Dirty()
+            self._wake[partition] = asyncio.Event()
+            self._tasks[partition] = asyncio.create_task(self._run(partition), name=f"rank {partition}")
+
+    async def give_up(self) -> None:
+        """Nothing is owned any more."""
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks.values():
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks.values())
+        self._dirty = {}
+
+    async def _run(self, partition: int) -> None:
+        tick = self._settings.tick_ms / 1000
+        wake = self._wake[partition]
+        try:
+            while True:
+                await wake.wait()
+                wake.clear()
+                waiting = self._dirty[partition]
+                while (now := time.monotonic()) < waiting.since + tick + (BEHIND_SECONDS if self._is_behind(partition) else 0):
+                    await asyncio.sleep(min(tick, waiting.since + tick - now) if waiting.since + tick > now else tick)
+                self._dirty[partition] = _Dirty()
+                await self._rank_all(partition, waiting.users)
+                waiting.ranked.set_result(None)
+        except (asyncio.CancelledError, NotOwnedError):
+            raise
+        except Exception as exc:
+            self._app.fail(exc)
+
+    def _is_behind(self, partition: int) -> bool:
+        return self._app.lag(self._events_topic, partition) > BEHIND_RECORDS
+
+    async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
+        todo = iter(users.items())
+        while slice_ := list(islice(todo, SLICE_USERS)):
+            changed: list[tuple[str, int]] = []
+            await self._app.apply_to(self._outbox, partition, lambda unit, s=slice_, c=changed: self._rank_slice(unit, s, c))  # type: ignore[misc]
+            self._due([user_id for user_id, _ in changed])
+            now_ms = _now_ms()
+            for _, caused_at_ms in changed:
+                metrics.EVENT_TO_UPDATE.observe((now_ms - caused_at_ms) / 1000.0)
+            await asyncio.sleep(0)
+
+    def _rank_slice(self, unit: Unit[OutboxEntry], users: list[tuple[bytes, int]], changed: list[tuple[str, int]]) -> None:
+        profiles: Any = self._profiles.state(unit.partition)
+        models, length, now_ms = self._models(), self._settings.list_length, _now_ms()
+        began, ranked = time.perf_counter(), 0
+        for key, caused_at_ms in users:
+            profile = profiles.get(key)
+            if profile is None:
+                continue  # a dead letter's key
+            ranked += 1
+            recommendations = rank(profile, models, now_ms, length)
+            digest = list_digest(recommendations)
+            entry = unit.state.get(key)
+            if entry is not None and entry.list_digest == digest:
+                continue
+            entry = unit.state.obtain(key)
+            entry.list_digest = digest
+            entry.update.CopyFrom(
+                RecommendationUpdate(
+                    user_id=profile.user_id, version=self._next_version(unit.partition, entry), ranked_at_ms=now_ms, caused_at_ms=caused_at_ms,
+                    current_to_ms=profile.last_event_at_ms, recommendations=recommendations,
+                )
+            )
+            mark_due(entry, self._targets)
+            unit.emit(self._updates_topic, unit.partition, key, entry.update.SerializeToString())
+            changed.append((profile.user_id, caused_at_ms))
+        metrics.RANKINGS.labels("changed").inc(len(changed))
+        metrics.RANKINGS.labels("unchanged").inc(ranked - len(changed))
+        if ranked:
+            metrics.observe_many(metrics.RANKING, (time.perf_counter() - began) / ranked, ranked)
+
+    def _next_version(self, partition: int, entry: OutboxEntry) -> int:
+        """Above the last one, and above whatever a former owner of the partition may still send after it was replaced."""
+        return max(entry.update.version + 1, self._app.owner_offsets[self._outbox.name, partition])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

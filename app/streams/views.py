@@ -1,0 +1,70 @@
+"""What the tables say to the outside: acknowledged state of the partitions owned here, and where the others are."""
+
+from __future__ import annotations
+
+from faust.types import TP
+
+from app import metrics
+from app.engine import EngineApp, Table
+from app.streams.location import Elsewhere, Here, Location, Moving, WorkerStatus
+from app.streams.publisher import partition_of
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
+
+
+class TableViews:
+    """Implements app.web.views.Views."""
+
+    def __init__(
+        self, app: EngineApp, profiles: Table[Profile], items: Table[Item], outbox: Table[OutboxEntry], *, partitions: int, advertised_url: str
+    ) -> None:
+        self._app = app
+        self._profiles = profiles
+        self._items = items
+        self._outbox = outbox
+        self._partitions = partitions
+        self._advertised_url = advertised_url.rstrip("/")
+
+    def partition_of(self, key: str) -> int:
+        return partition_of(key.encode(), self._partitions)
+
+    def locate(self, partition: int) -> Location:
+        if partition in self._profiles.owned:
+            return Here()
+        if self._app.rebalancing:
+            return Moving("the fleet is rebalancing")
+        url = self._app.assignor._tps_url.get(TP(self._profiles.changelog_topic_name, partition), "").rstrip("/")
+        if url and url != self._advertised_url:
+            return Elsewhere(url)
+        return Moving("this worker is recovering the partition")
+
+    def profile(self, user_id: str) -> Profile | None:
+        raw = self._profiles.state(self.partition_of(user_id)).read(user_id.encode())
+        return None if raw is None else Profile.FromString(raw)
+
+    def outbox(self, user_id: str) -> OutboxEntry | None:
+        raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
+        return None if raw is None else OutboxEntry.FromString(raw)
+
+    def item(self, product_id: str) -> Item | None:
+        raw = self._items.state(self.partition_of(product_id)).read(product_id.encode())
+        return None if raw is None else Item.FromString(raw)
+
+    def status(self) -> WorkerStatus:
+        app = self._app
+        recovery = app.tables.recovery
+        lags = app.lags()
+        for (topic, partition), lag in lags.items():
+            metrics.LAG.labels(topic, partition).set(lag)
+        reason = "ready"
+        if not recovery.completed.is_set():
+            reason = "recovering" if recovery.in_recovery else "joining the group"
+        elif app.rebalancing or recovery.in_recovery:
+            reason = "rebalancing"
+        elif not app.lease_is_good():
+            reason = "no heartbeat from the group's coordinator"
+        return WorkerStatus(
+            ready=reason == "ready", reason=reason, active_partitions=tuple(self._profiles.owned), standby_partitions=tuple(sorted(recovery.standbys)),
+            lag=lags, recovering=recovery.in_recovery, fenced=app.writer.fenced, alive=not app.should_stop,
+        )

@@ -1,0 +1,151 @@
+"""The composition root: settings in, one running worker out.
+
+``run_worker(settings)`` is what ``tidings worker`` calls. ``faust -A app.worker worker`` finds ``app`` here, which is built from the settings file
+and the environment when it is asked for, not at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+import uvloop
+from faust.app.base import BootStrategy
+from mode import Service
+
+from app.errors import TidingsError
+from app.settings import Settings, load_settings
+from app.streams.publisher import Publisher
+from app.streams.topics import create_topics, require_sound
+from app.streams.topology import Topology, build
+from app.web.server import WebServer, build_web
+
+logger = logging.getLogger("tidings")
+
+#: The exit code of a worker that stopped itself: its supervisor should start it again.
+EXIT_FAILED = 70
+
+
+def run_worker(settings: Settings) -> None:
+    """Run one worker until SIGTERM or SIGINT, or until it must stop; then the process exits with EXIT_FAILED.
+
+    Raises TidingsError when it cannot start: the broker does not answer, or topics do not fit the settings.
+    """
+    _configure_logging()
+    findings = asyncio.run(create_topics(settings.kafka))
+    require_sound(findings)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    topology = _compose(settings)
+    _Worker(topology.app, loop=loop, override_logging=False, redirect_stdouts=False, daemon=True).execute_from_commandline()
+
+
+class _Worker(faust.Worker):
+    """Faust's worker without its banner and spinner; logging is ours."""
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        self.spinner = None
+        return super().on_init_dependencies()
+
+    def _setup_spinner_handler(self, *_: Any) -> None:
+        """It would set the root logger to DEBUG."""
+
+
+class _Surroundings(Service):
+    """What runs beside the agents: the HTTP server, the deliverer, the global models. Up before the group is joined, so that health can be asked."""
+
+    def __init__(self, topology: Topology, web: WebServer, publisher: Publisher, **kwargs: Any) -> None:
+        self._topology = topology
+        self._web = web
+        self._publisher = publisher
+        self._tasks: list[asyncio.Task[None]] = []
+        super().__init__(**kwargs)
+
+    async def on_start(self) -> None:
+        await self._web.start()
+        await self._topology.deliverer.start()
+        self._tasks = [asyncio.ensure_future(self._guarded(run)) for run in self._topology.background]
+        self._tasks.append(asyncio.ensure_future(self._announce()))
+
+    async def _guarded(self, run: Any) -> None:
+        try:
+            await run()
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            self._topology.app.fail(exc)
+
+    async def _announce(self) -> None:
+        """Say once when it serves, and where to look."""
+        await self._topology.app.tables.recovery.completed.wait()
+        url = self._web.url
+        logger.info("ready: %s/readyz says how it is, %s/metrics what it does, %s/openapi.json what may be asked", url, url, url)
+
+    async def on_stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._topology.deliverer.stop()
+        await self._web.stop()
+        await self._publisher.stop()
+
+
+def _compose(settings: Settings) -> Topology:
+    settings = _with_real_port(settings)
+    advertised_url = settings.http.advertised_url or f"http://{settings.http.host}:{settings.http.port}"
+    topology = build(settings, advertised_url=advertised_url, fail=_fail)
+    publisher = Publisher.of_events(settings)
+    web = WebServer.of(build_web(topology.views, publisher, settings), settings)
+
+    class Boot(BootStrategy):
+        def web_server(self) -> Iterable[Any]:
+            return [_Surroundings(topology, web, publisher)]
+
+    topology.app.boot_strategy = Boot(topology.app)
+    return topology
+
+
+def _with_real_port(settings: Settings) -> Settings:
+    """Port 0 becomes a free one now, since the group is told the address before the server listens."""
+    if settings.http.port:
+        return settings
+    with socket.socket() as probe:
+        probe.bind((settings.http.host, 0))
+        port = probe.getsockname()[1]
+    return settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
+
+
+def _fail(exc: BaseException) -> None:
+    """Stop at once: going on could lose or double events, and a replay puts right whatever is unfinished."""
+    explanation = str(exc) if isinstance(exc, TidingsError) else repr(exc)
+    logger.critical("stopped: %s. The supervisor should start this worker again; the log is replayed.", explanation, exc_info=None if isinstance(exc, TidingsError) else exc)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Every service of Faust's says when it starts and stops; what a worker does is said once, by "generation" and "ready".
+    logging.getLogger().handlers[0].addFilter(lambda record: record.levelno > logging.INFO or not record.getMessage().startswith("[^"))
+    for noisy in ("faust", "mode", "aiokafka"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # One line per heartbeat problem is enough; the engine says what it does about it.
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)
+
+
+def __getattr__(name: str) -> Any:
+    """``app``: the Faust app for Faust's own command line, composed from TIDINGS_SETTINGS or tidings.toml."""
+    if name != "app":
+        raise AttributeError(name)
+    _configure_logging()
+    settings = load_settings()
+    require_sound(asyncio.run(create_topics(settings.kafka)))
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    globals()["app"] = _compose(settings).app
+    return globals()["app"]
