@@ -59,13 +59,22 @@ def neighbour_list(item: Item, limit: int = REPLY_NEIGHBOURS) -> NeighbourList:
     weights = item.neighbour_weights[:]
     scale = 1.0 / growth(item.last_visit_at_ms, item.window)
     factor = scale / (item.weight * scale + 1.0) ** FREQUENCY_POWER
-    # The ids are sorted, and a reversed sort keeps the order of equals: so ties stand by id.
-    best = sorted(range(len(weights)), key=weights.__getitem__, reverse=True)[:limit]
+    best = _best_places(weights, limit)
     ids = item.neighbour_ids
     answer = NeighbourList(product_id=item.product_id, visit_count=item.visit_count)
     answer.neighbour_ids.extend([ids[place] for place in best])
     answer.scores.extend([weights[place] * factor for place in best])
     return answer
+
+
+def _best_places(weights: list[int], count: int) -> list[int]:
+    """Where the greatest weights are, greatest first. The ids beside them are sorted, so places in ascending order are ties by id."""
+    places: list[int] | range = range(len(weights))
+    if len(weights) > count:
+        floor = sorted(weights, reverse=True)[count - 1]
+        places = [place for place, weight in enumerate(weights) if weight >= floor]
+    # A reversed sort keeps the order of equals.
+    return sorted(places, key=weights.__getitem__, reverse=True)[:count]
 
 
 def _align(item: Item, window: int) -> int:
@@ -83,7 +92,7 @@ def _align(item: Item, window: int) -> int:
 def _cut(item: Item) -> None:
     ids = item.neighbour_ids[:]
     weights = item.neighbour_weights[:]
-    kept = sorted(sorted(range(len(ids)), key=weights.__getitem__, reverse=True)[:KEPT_NEIGHBOURS])
+    kept = sorted(_best_places(weights, KEPT_NEIGHBOURS))
     item.neighbour_ids[:] = [ids[place] for place in kept]
     item.neighbour_weights[:] = [weights[place] for place in kept]
     item.evicted_count += len(ids) - KEPT_NEIGHBOURS

@@ -21,7 +21,15 @@ from typing import NamedTuple
 from app.domain.cart import add_to_cart, clear_ordered, remove_from_cart
 from app.domain.fields import change_consent, change_fields, profiling_is_denied
 from tidings.events.v1.event_pb2 import Event
-from tidings.state.v1.profile_pb2 import InteractionKind, NeighbourList, Profile
+from tidings.state.v1.profile_pb2 import (
+    INTERACTION_KIND_CART,
+    INTERACTION_KIND_EMAIL_CLICK,
+    INTERACTION_KIND_PURCHASE,
+    INTERACTION_KIND_VIEW,
+    InteractionKind,
+    NeighbourList,
+    Profile,
+)
 
 SESSION_GAP_MS = 30 * 60_000
 #: Past it, the oldest touch is dropped.
@@ -45,7 +53,7 @@ class Interaction(NamedTuple):
 
     user_id: str
     product_id: str
-    kind: InteractionKind
+    kind: InteractionKind.ValueType
     occurred_at_ms: int
     #: This session's products before this one, at most 30.
     session: list[str]
@@ -94,11 +102,11 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
     match payload:
         case "product_viewed":
             is_current = _join_session(profile, event)
-            return Applied((_touch(profile, is_current, event.product_viewed.product_id, InteractionKind.INTERACTION_KIND_VIEW, at_ms),))
+            return Applied((_touch(profile, is_current, event.product_viewed.product_id, INTERACTION_KIND_VIEW, at_ms),))
         case "added_to_cart":
             is_current = _join_session(profile, event)
             add_to_cart(profile, event.added_to_cart, at_ms)
-            return Applied((_touch(profile, is_current, event.added_to_cart.product_id, InteractionKind.INTERACTION_KIND_CART, at_ms),))
+            return Applied((_touch(profile, is_current, event.added_to_cart.product_id, INTERACTION_KIND_CART, at_ms),))
         case "removed_from_cart":
             _join_session(profile, event)
             remove_from_cart(profile, event.removed_from_cart, at_ms)
@@ -106,7 +114,7 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
             is_current = _join_session(profile, event)
             products = list(dict.fromkeys(line.product_id for line in event.order_placed.lines))
             clear_ordered(profile, products, at_ms)
-            return Applied(tuple(_touch(profile, is_current, p, InteractionKind.INTERACTION_KIND_PURCHASE, at_ms) for p in products))
+            return Applied(tuple(_touch(profile, is_current, p, INTERACTION_KIND_PURCHASE, at_ms) for p in products))
         case "email_opened":
             profile.email.opened_count += 1
             profile.email.last_opened_at_ms = max(profile.email.last_opened_at_ms, at_ms)
@@ -115,7 +123,7 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
             profile.email.last_clicked_at_ms = max(profile.email.last_clicked_at_ms, at_ms)
             is_current = _join_session(profile, event)
             if product := event.email_clicked.product_id:
-                return Applied((_touch(profile, is_current, product, InteractionKind.INTERACTION_KIND_EMAIL_CLICK, at_ms),))
+                return Applied((_touch(profile, is_current, product, INTERACTION_KIND_EMAIL_CLICK, at_ms),))
         case "profile_changed":
             change_fields(profile, event.profile_changed, at_ms, event.event_id)
         case "consent_changed":
@@ -196,7 +204,7 @@ def _join_session(profile: Profile, event: Event) -> bool:
     return True
 
 
-def _touch(profile: Profile, is_current: bool, product_id: str, kind: InteractionKind, at_ms: int) -> Interaction:
+def _touch(profile: Profile, is_current: bool, product_id: str, kind: InteractionKind.ValueType, at_ms: int) -> Interaction:
     """Put a product into the history and, unless the event came late, into the session."""
     if not is_current:
         return _touch_late(profile, product_id, kind, at_ms)
@@ -204,7 +212,8 @@ def _touch(profile: Profile, is_current: bool, product_id: str, kind: Interactio
     history = profile.history
     products = history.product_ids
     in_session = session.history_count
-    before = len(products) - in_session
+    size = len(products)
+    before = size - in_session
     earlier = products[max(0, before - MAX_EARLIER_PRODUCTS) : before] if before else []
     session_products = session.product_ids
     context = session_products[:] if in_session else []
@@ -212,29 +221,26 @@ def _touch(profile: Profile, is_current: bool, product_id: str, kind: Interactio
     session_products.append(product_id)
     if len(context) >= MAX_SESSION_PRODUCTS:
         del session_products[:1]
+    times = history.occurred_at_ms
+    kinds = history.kinds
     products.append(product_id)
-    history.occurred_at_ms.append(at_ms)
-    history.kinds.append(kind)
-    if before + in_session >= MAX_HISTORY:
-        _drop_oldest(profile)
-    session.history_count = min(in_session + 1, MAX_HISTORY)
+    times.append(at_ms)
+    kinds.append(kind)
+    if size >= MAX_HISTORY:
+        # A slice is deleted in one move of memory; `del field[0]` costs twice as much.
+        del products[:1]
+        del times[:1]
+        del kinds[:1]
+    if in_session < MAX_HISTORY:
+        session.history_count = in_session + 1
     return Interaction(profile.user_id, product_id, kind, at_ms, context, earlier)
 
 
-def _touch_late(profile: Profile, product_id: str, kind: InteractionKind, at_ms: int) -> Interaction:
+def _touch_late(profile: Profile, product_id: str, kind: InteractionKind.ValueType, at_ms: int) -> Interaction:
     history = profile.history
     before = len(history.product_ids) - profile.session.history_count
-    history.product_ids.insert(before, product_id)
-    history.occurred_at_ms.insert(before, at_ms)
-    history.kinds.insert(before, kind)
-    if len(history.product_ids) > MAX_HISTORY:
-        _drop_oldest(profile)
+    for values, value in ((history.product_ids, product_id), (history.occurred_at_ms, at_ms), (history.kinds, kind)):
+        values.insert(before, value)
+        if len(values) > MAX_HISTORY:
+            del values[:1]
     return Interaction(profile.user_id, product_id, kind, at_ms, [], [])
-
-
-def _drop_oldest(profile: Profile) -> None:
-    # A slice is deleted in one move of memory; `del field[0]` costs twice as much.
-    history = profile.history
-    del history.product_ids[:1]
-    del history.occurred_at_ms[:1]
-    del history.kinds[:1]

@@ -16,7 +16,13 @@ from app.domain.models import GlobalModels
 from app.domain.profile import SESSION_GAP_MS
 from app.domain.reminders import history_cells, session_cells
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.updates.v1.update_pb2 import ReasonKind, Recommendation
+from tidings.updates.v1.update_pb2 import (
+    REASON_KIND_ALSO_VIEWED,
+    REASON_KIND_SEEN_BEFORE,
+    REASON_KIND_SEEN_NOW,
+    REASON_KIND_TRENDING,
+    Recommendation,
+)
 
 #: Distinct products, newest first, whose neighbours are asked for.
 MAX_CONTEXT = 12
@@ -116,16 +122,16 @@ def rank_situation(situation: Situation, models: GlobalModels, source: Neighbour
         recommendation.score = -score
         reason = recommendation.reason
         if product_id in seen_now:
-            reason.kind = ReasonKind.REASON_KIND_SEEN_NOW
+            reason.kind = REASON_KIND_SEEN_NOW
             reason.times_seen = session.count(product_id) + earlier.count(product_id)
         elif product_id in causes:
-            reason.kind = ReasonKind.REASON_KIND_ALSO_VIEWED
+            reason.kind = REASON_KIND_ALSO_VIEWED
             reason.because_of = causes[product_id]
         elif seen_before.get(product_id, 0.0) >= trends.get(product_id, 0.0):
-            reason.kind = ReasonKind.REASON_KIND_SEEN_BEFORE
+            reason.kind = REASON_KIND_SEEN_BEFORE
             reason.times_seen = earlier.count(product_id)
         else:
-            reason.kind = ReasonKind.REASON_KIND_TRENDING
+            reason.kind = REASON_KIND_TRENDING
         recommendations.append(recommendation)
     if len(recommendations) < length:
         _fill(recommendations, total, models, length)
@@ -215,5 +221,5 @@ def _fill(recommendations: list[Recommendation], known: dict[str, float], models
             break
         if product_id not in known:
             recommendation = Recommendation(product_id=product_id, score=floor * share)
-            recommendation.reason.kind = ReasonKind.REASON_KIND_TRENDING
+            recommendation.reason.kind = REASON_KIND_TRENDING
             recommendations.append(recommendation)

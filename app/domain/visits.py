@@ -9,7 +9,12 @@ from __future__ import annotations
 from app.domain.decay import growth, window_of
 from app.domain.profile import Interaction
 from tidings.internal.v1.visits_pb2 import Visit
-from tidings.state.v1.profile_pb2 import InteractionKind
+from tidings.state.v1.profile_pb2 import (
+    INTERACTION_KIND_CART,
+    INTERACTION_KIND_EMAIL_CLICK,
+    INTERACTION_KIND_PURCHASE,
+    INTERACTION_KIND_VIEW,
+)
 
 #: m: how far back links go.
 MAX_DISTANCE = 5
@@ -20,10 +25,10 @@ CROSS_SESSION = 0.3
 BACKWARD = 0.7
 #: No gain from weighting kinds differently was measured on the logs at hand; a shop that has measured one changes it here.
 KIND_WEIGHTS: dict[int, float] = {
-    InteractionKind.INTERACTION_KIND_VIEW: 1.0,
-    InteractionKind.INTERACTION_KIND_CART: 1.0,
-    InteractionKind.INTERACTION_KIND_PURCHASE: 1.0,
-    InteractionKind.INTERACTION_KIND_EMAIL_CLICK: 1.0,
+    INTERACTION_KIND_VIEW: 1.0,
+    INTERACTION_KIND_CART: 1.0,
+    INTERACTION_KIND_PURCHASE: 1.0,
+    INTERACTION_KIND_EMAIL_CLICK: 1.0,
 }
 
 
@@ -38,7 +43,11 @@ def visits_of(interaction: Interaction, source_offset: int) -> list[Visit]:
     unit = growth(at_ms, window) * KIND_WEIGHTS[interaction.kind]
     forward, backward = _links(interaction, unit)
 
-    arrival = Visit(source_offset=source_offset, product_id=product_id, occurred_at_ms=at_ms)
+    # Field by field, and forward visits as copies of one: half the time of constructors with lists.
+    arrival = Visit()
+    arrival.source_offset = source_offset
+    arrival.product_id = product_id
+    arrival.occurred_at_ms = at_ms
     arrival.window = window
     arrival.weight = round(unit)
     arrival.reply_to_user_id = interaction.user_id
@@ -46,14 +55,12 @@ def visits_of(interaction: Interaction, source_offset: int) -> list[Visit]:
     if forward:
         arrival.neighbour_ids.extend(backward)
         arrival.neighbour_weights.extend(backward.values())
+        link = Visit(source_offset=source_offset, occurred_at_ms=at_ms, window=window)
+        link.neighbour_ids.append(product_id)
+        same = link.SerializeToString()
         for previous, weight in forward.items():
-            # Field by field: half the time of a constructor with lists.
-            visit = Visit()
-            visit.source_offset = source_offset
+            visit = Visit.FromString(same)
             visit.product_id = previous
-            visit.occurred_at_ms = at_ms
-            visit.window = window
-            visit.neighbour_ids.append(product_id)
             visit.neighbour_weights.append(weight)
             visits.append(visit)
     return visits
