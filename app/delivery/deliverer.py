@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import assert_never
 
 from app.delivery import outbox, retry
@@ -27,7 +27,7 @@ from tidings.state.v1.outbox_pb2 import OutboxEntry
 MARK_MARGIN_MS = 5_000
 #: The part of it that the write may take. After a longer one the mark could end before the request does, so nothing is sent under it.
 MAX_MARKING_MS = 2_000
-#: How soon a user comes again whose turn ended without a reason to wait and without a request: the outbox and what is rendered disagree.
+#: How soon a user comes again who is due, but whose attempt was not possible: the outbox and what is rendered disagree for the moment.
 _DISAGREEMENT_MS = 1_000
 #: How long ``stop`` waits for requests on the wire and their outcomes.
 DRAIN_SECONDS = 5.0
@@ -74,6 +74,7 @@ class Deliverer:
         ]
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
+        self._writing: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
 
     def due(self, user_ids: Iterable[str]) -> None:
@@ -95,7 +96,8 @@ class Deliverer:
         self._over = asyncio.get_running_loop().create_future()
         for line in self._lines:
             line.show_metrics()
-        self._loops = [self._watched(self._ledger.run()), *(self._watched(self._run(line)) for line in self._lines)]
+        self._writing = self._watched(self._ledger.run())
+        self._loops = [self._watched(self._run(line)) for line in self._lines]
 
     async def wait(self) -> None:
         """Until ``stop``. Raises what ended delivery before that: an outbox write that failed, or a bug. Nothing begins after it."""
@@ -104,11 +106,10 @@ class Deliverer:
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Begin nothing more, give what is on the wire ``drain_seconds`` to end and be recorded, close all connections."""
-        writing, *running = self._loops or [None]
-        await _cancel([task for task in running if task])
-        if self._tasks and drain_seconds > 0 and writing and not writing.done():
+        await _cancel(self._loops)
+        if self._tasks and drain_seconds > 0 and self._writing is not None and not self._writing.done():
             await asyncio.wait(self._tasks, timeout=drain_seconds)
-        await _cancel([*self._tasks, *([writing] if writing else [])])
+        await _cancel([*self._tasks, *([self._writing] if self._writing else [])])
         for line in self._lines:
             await line.client.close()
             line.hide_metrics()
@@ -165,13 +166,13 @@ class Deliverer:
 
     async def _take_turn(self, line: _Line, turn: Turn) -> None:
         try:
-            was_sent = await self._attempt(line, turn)
+            was_possible = await self._attempt(line, turn)
         except NotOwnedError:
-            was_sent = False
-        self._end_turn(line, turn, not_before_ms=0 if was_sent else self._clock() + _DISAGREEMENT_MS)
+            was_possible = False
+        self._end_turn(line, turn, not_before_ms=0 if was_possible else self._clock() + _DISAGREEMENT_MS)
 
     async def _attempt(self, line: _Line, turn: Turn) -> bool:
-        """One attempt, from rendering to the recorded outcome. False: no request was made."""
+        """One attempt, from rendering to the recorded outcome. False: there was nothing to send, or nowhere to record it."""
         rendered = self._render(turn.user_id)
         if rendered is None:
             return await self._withhold(line, turn)
@@ -190,7 +191,7 @@ class Deliverer:
         if not self._lease() or self._clock() - marked_at_ms > MAX_MARKING_MS:
             # The mark stands, and the user's turn comes again when it ends: here, or at the next owner.
             line.count("stopped")
-            return False
+            return True
         outcome = await self._send(line, request)
         if line.lane.holds(turn):
             await self._record(line, turn.user_id, version, outcome)
@@ -246,8 +247,8 @@ class Deliverer:
                 def change(entry: OutboxEntry) -> None:
                     decision = outbox.fail(entry, name, version, reason, now_ms, after_ms=after_ms)
                     line.count("abandoned" if isinstance(decision, retry.GiveUp) else "retried")
-            case Throttled(reason, after_ms):
-                until_ms = line.throttle(after_ms, now_ms)
+            case Throttled(reason, asked_ms):
+                until_ms = line.throttle(asked_ms, now_ms)
 
                 def change(entry: OutboxEntry) -> None:
                     outbox.postpone(entry, name, version, reason, until_ms)
@@ -260,8 +261,8 @@ class Deliverer:
                 assert_never(outcome)
         await self._ledger.record(user_id, change)
 
-    def _watched(self, work: object) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]  # a coroutine of one of the methods above
+    def _watched(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(self._notice)
         return task
 

@@ -157,7 +157,7 @@ def _recommendation(recommendation: Recommendation) -> dict[str, Any]:
 _KINDS = {number: name.removeprefix("REASON_KIND_").lower() for name, number in ReasonKind.items() if number}
 
 
-def _reason_text(kind: ReasonKind.ValueType, because_of: str, times_seen: int) -> str:
+def _reason_text(kind: int, because_of: str, times_seen: int) -> str:
     seen = f"{times_seen} times" if times_seen > 1 else "once"
     match kind:
         case ReasonKind.REASON_KIND_ALSO_VIEWED:

@@ -1,0 +1,205 @@
+"""A target's lane."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from app.delivery.lane import Lane, Turn, divide
+
+
+def test_users_are_taken_in_the_order_they_came_each_once() -> None:
+    lane = Lane(10)
+    lane.due(["b", "a", "b"])
+    lane.due(["a", "c"])
+    taken = [turn.user_id for turn in iter(lambda: lane.take(0), None)]
+    assert taken == ["b", "a", "c"]
+
+
+def test_a_user_in_a_turn_is_not_taken_again_until_it_ends() -> None:
+    lane = Lane(10)
+    lane.due(["a"])
+    turn = lane.take(0)
+    assert turn
+    lane.due(["a"])
+    assert lane.take(0) is None
+    lane.end(turn, 0)
+    assert lane.take(0) is not None
+
+
+def test_no_more_turns_than_the_concurrency_allows() -> None:
+    lane = Lane(2)
+    lane.due("abc")
+    first = lane.take(0)
+    assert first
+    assert lane.take(0)
+    assert lane.take(0) is None
+    assert lane.next_at_ms() is None
+    lane.end(first, None)
+    assert lane.take(0)
+
+
+def test_a_timed_user_is_ready_when_the_time_comes_or_when_something_new_comes() -> None:
+    lane = Lane(2)
+    lane.due("ab")
+    for user in "ab":
+        turn = lane.take(0)
+        assert turn
+        lane.end(turn, 1000 if user == "a" else 2000)
+    assert lane.next_at_ms() == 1000
+    assert lane.take(999) is None
+    first = lane.take(1000)
+    assert first
+    assert first.user_id == "a"
+    assert lane.take(1999) is None
+    lane.due(["b"])
+    second = lane.take(1999)
+    assert second
+    assert second.user_id == "b"
+    lane.end(second, None)
+    assert lane.take(3000) is None, "the superseded timer makes nobody ready"
+
+
+def test_a_paused_lane_has_no_turn_before_its_time() -> None:
+    lane = Lane(2)
+    lane.due(["a"])
+    lane.pause(1000)
+    lane.pause(500)
+    assert lane.take(999) is None
+    assert lane.next_at_ms() == 1000
+    assert lane.take(1000)
+
+
+def test_a_disabled_lane_keeps_its_users_and_gives_no_turn() -> None:
+    lane = Lane(2)
+    lane.due(["a"])
+    lane.disabled = True
+    assert lane.take(0) is None
+    assert len(lane) == 1
+
+
+def test_a_forgotten_users_turn_keeps_its_slot_but_counts_no_more() -> None:
+    lane = Lane(1)
+    lane.due(["a"])
+    old = lane.take(0)
+    assert old
+    lane.forget(lambda _: True)
+    assert not lane.holds(old)
+    assert len(lane) == 0
+    lane.due(["a"])
+    assert lane.take(0) is None, "the old request is still on the wire"
+    lane.end(old, 0)
+    new = lane.take(0)
+    assert new
+    assert lane.holds(new)
+    assert not lane.holds(old)
+    assert lane.take(0) is None
+
+
+def test_a_hundred_thousand_users_are_no_trouble() -> None:
+    lane = Lane(8)
+    users = [f"user-{i}" for i in range(100_000)]
+    started = time.perf_counter()
+    lane.due(users)
+    for at_ms in range(100_000):
+        turn = lane.take(0)
+        assert turn
+        lane.end(turn, 1 + at_ms)
+    lane.due(users)
+    lane.forget(lambda user: user.endswith("7"))
+    assert len(lane) == 90_000
+    assert time.perf_counter() - started < 5, "quadratic would take minutes"
+
+
+def test_superseded_timers_do_not_pile_up() -> None:
+    lane = Lane(1)
+    for round_ in range(20_000):
+        lane.due(["a"])
+        turn = lane.take(0)
+        assert turn
+        lane.end(turn, 10**12 + round_)
+    assert len(lane._heap) < 2000
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """A lane does what a plain list of who is where would do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lane = Lane(3)
+        self.now_ms = 0
+        self.turns: list[Turn] = []
+        self.inside: set[str] = set()
+
+    @rule(user=st.sampled_from("abcdefgh"))
+    def due(self, user: str) -> None:
+        self.lane.due([user])
+        self.inside.add(user)
+
+    @rule()
+    def take(self) -> None:
+        turn = self.lane.take(self.now_ms)
+        if turn is not None:
+            assert all(t.user_id != turn.user_id or not self.lane.holds(t) for t in self.turns)
+            self.turns.append(turn)
+
+    @rule(again=st.sampled_from([None, 0, 5, 50]))
+    def end(self, again: int | None) -> None:
+        if self.turns:
+            turn = self.turns.pop(0)
+            held = self.lane.holds(turn)
+            self.lane.end(turn, again + self.now_ms if again else again)
+            if held and again is None:
+                self.inside.discard(turn.user_id)
+
+    @rule(user=st.sampled_from("abcdefgh"))
+    def forget(self, user: str) -> None:
+        self.lane.forget(lambda u: u == user)
+        self.inside.discard(user)
+
+    @rule(by=st.integers(1, 20))
+    def wait(self, by: int) -> None:
+        self.now_ms += by
+
+    @invariant()
+    def the_lane_holds_whom_it_should(self) -> None:
+        assert sorted(self.lane.users()) == sorted(self.inside)
+        assert len(self.lane) == len(self.inside)
+        assert self.lane.open_turns == len(self.turns) <= 3
+
+    def teardown(self) -> None:
+        """Everyone inside gets a turn in the end."""
+        for turn in self.turns:
+            self.lane.end(turn, 0)
+        waiting = set(self.inside)
+        while (turn := self.lane.take(10**9)) is not None:
+            waiting.discard(turn.user_id)
+            self.lane.end(turn, None)
+        assert not waiting
+
+
+TestLaneMachine = LaneMachine.TestCase
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "shares"),
+    [
+        (256, [8, 8], [8, 8]), (10, [8, 8], [5, 5]), (10, [2, 100], [2, 8]), (3, [100, 100, 100], [1, 1, 1]), (7, [3, 1, 100], [3, 1, 3]),
+        (5, [], []),
+    ],
+)
+def test_a_limit_is_divided_evenly_and_small_wishes_leave_more_for_large_ones(limit: int, wanted: list[int], shares: list[int]) -> None:
+    assert divide(limit, wanted) == shares
+
+
+@given(st.integers(1, 1000), st.lists(st.integers(1, 300), min_size=1, max_size=20))
+def test_shares_never_exceed_the_limit_nor_starve_a_target(limit: int, wanted: list[int]) -> None:
+    shares = divide(limit, wanted)
+    assert sum(shares) <= limit
+    assert all(share <= wish for share, wish in zip(shares, wanted, strict=True))
+    assert limit < len(wanted) or min(shares) >= 1
+    assert sum(shares) == min(limit, sum(wanted)), "nothing is left over that someone wanted"
