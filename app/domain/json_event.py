@@ -208,6 +208,9 @@ _PAYLOADS: dict[str, tuple[tuple[str, ...], Callable[[Event, dict[str, Any], dic
     "consent_changed": (("purpose", "state"), _fill_consent),
 }
 
+#: Every field that some kind of event has.
+FIELDS = frozenset(_COMMON_FIELDS).union(*(fields for fields, _ in _PAYLOADS.values()))
+
 
 def _json_path(field: str, obj: Any, event: Event) -> str:
     """Where in the JSON a field of the event came from."""

@@ -1,4 +1,4 @@
-"""The values inside the JSON form of an event: texts, times, quantities, prices, attributes, each read by its rule or refused by its path."""
+"""The values in the JSON form of an event: texts, times, quantities, prices, attributes, each read by its rule or refused by its path."""
 
 from __future__ import annotations
 

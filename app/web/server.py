@@ -1,0 +1,149 @@
+"""The worker's HTTP server: its routes, who may use them, and the limits on its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from app.errors import TidingsError
+from app.metrics import READ
+from app.settings import Scope, Settings
+from app.web.access import Access, Handler
+from app.web.health import Health
+from app.web.ingest import Ingest
+from app.web.owners import Owners
+from app.web.problems import problems
+from app.web.reads import Reads
+from app.web.views import EventLog, Views
+
+log = logging.getLogger(__name__)
+
+#: From the first to the last byte of a body.
+BODY_TIMEOUT_SECONDS = 10.0
+#: From the connection to the end of the first headers, and between requests on one connection.
+IDLE_TIMEOUT_SECONDS = 30.0
+#: Of a request line and of each header; and headers at most.
+MAX_HEADER_BYTES = 8190
+MAX_HEADERS = 64
+#: Connections beyond are closed at once.
+MAX_CONNECTIONS = 1_000
+#: How long requests under way may take when the server stops.
+_SHUTDOWN_SECONDS = 5.0
+
+
+class Route(NamedTuple):
+    method: str
+    path: str
+    scope: Scope | None
+    handler: Handler
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def build_web(
+    views: Views,
+    publisher: EventLog,
+    settings: Settings,
+    clock: Callable[[], int] = wall_clock_ms,
+    *,
+    body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
+) -> web.Application:
+    """The application. ``clock`` gives the time in milliseconds since 1970: what an event without a timestamp gets."""
+    access = Access(settings.tokens)
+    owners = Owners(views, settings.http.forward_timeout_seconds)
+    ingest = Ingest(publisher, settings.http, clock, body_timeout_seconds)
+    reads = Reads(views, owners)
+    health = Health(views)
+    routes = [
+        Route("POST", "/v1/events", "ingest", ingest.post),
+        Route("GET", "/v1/users/{user_id}", "read", reads.profile),
+        Route("GET", "/v1/users/{user_id}/recommendations", "read", reads.recommendations),
+        Route("GET", "/v1/items/{product_id}/neighbours", "read", reads.neighbours),
+        Route("GET", "/healthz", None, health.healthz),
+        Route("GET", "/readyz", None, health.readyz),
+        Route("GET", "/metrics", None, health.metrics),
+        Route("GET", "/openapi.json", None, health.openapi),
+        Route("GET", "/", None, health.index),
+    ]
+    app = web.Application(middlewares=[measured, problems], client_max_size=settings.http.max_body_bytes)
+    for route in routes:
+        app.router.add_route(route.method, route.path, access.protect(route.scope, route.handler))
+    app.cleanup_ctx.append(owners.open)
+    return app
+
+
+@web.middleware
+async def measured(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """Times each request under its route's template, so that labels come from a closed set."""
+    started = time.perf_counter()
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    READ.labels(resource.canonical if resource is not None else "unmatched", str(response.status)).observe(time.perf_counter() - started)
+    return response
+
+
+class WebServer:
+    """Serves an application on the running event loop; ``url`` has the real port once started."""
+
+    def __init__(self, app: web.Application, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=IDLE_TIMEOUT_SECONDS,
+            lingering_time=2.0,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        self._listener: asyncio.Server | None = None
+
+    @classmethod
+    def of(cls, app: web.Application, settings: Settings) -> WebServer:
+        return cls(app, settings.http.host, settings.http.port)
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listens. Raises TidingsError when the address cannot be had."""
+        await self._runner.setup()
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(self._protocol, self.host, self.port, backlog=128)
+        except OSError as exc:
+            await self._runner.cleanup()
+            raise TidingsError(f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}; set http.host and http.port") from exc
+        self.port = self._listener.sockets[0].getsockname()[1]
+        log.info("listening on %s", self.url)
+
+    async def stop(self) -> None:
+        """Takes no more connections, lets requests under way finish, and closes."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        await self._runner.cleanup()
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None, "the runner is set up before it listens"
+        if len(server.connections) >= MAX_CONNECTIONS:
+            return _Refused()
+        return server()
+
+
+class _Refused(asyncio.Protocol):
+    """A connection above the limit."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()

@@ -1,0 +1,142 @@
+"""Stand-ins for what the web reads and writes: tables of dicts, a log that is a list, and a real server on a free port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from pydantic import SecretStr
+
+from app.errors import BrokerError, NotOwnedError
+from app.settings import Settings, TokenSettings
+from app.streams.location import Here, Location, WorkerStatus
+from app.streams.publisher import Position, partition_of
+from app.web.server import WebServer, build_web
+from tidings.events.v1.event_pb2 import Event
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
+
+NOW_MS = 1_714_300_000_000
+AT = "2024-04-27T14:35:22Z"
+INGEST, READ, ALL = "ingest-token-0123456789", "read-token-0123456789", "all-token-0123456789"
+SCOPES: dict[str, list[Any]] = {INGEST: ["ingest"], READ: ["read"], ALL: ["ingest", "read", "operate"]}
+
+
+@dataclass
+class FakeViews:
+    """Views over dicts; ``left`` makes the lookups say that the partition just left."""
+
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    entries: dict[str, OutboxEntry] = field(default_factory=dict)
+    items: dict[str, Item] = field(default_factory=dict)
+    location: Location = field(default_factory=Here)
+    state: WorkerStatus = field(default_factory=lambda: WorkerStatus(ready=True, reason="ready"))
+    left: bool = False
+
+    def partition_of(self, key: str) -> int:
+        return partition_of(key.encode(), 8)
+
+    def locate(self, partition: int) -> Location:
+        return self.location
+
+    def profile(self, user_id: str) -> Profile | None:
+        self._check()
+        return self.profiles.get(user_id)
+
+    def outbox(self, user_id: str) -> OutboxEntry | None:
+        self._check()
+        return self.entries.get(user_id)
+
+    def item(self, product_id: str) -> Item | None:
+        self._check()
+        return self.items.get(product_id)
+
+    def status(self) -> WorkerStatus:
+        return self.state
+
+    def _check(self) -> None:
+        if self.left:
+            raise NotOwnedError("partition 3 just left")
+
+
+@dataclass
+class FakeLog:
+    """A log that is a list; ``away`` makes it behave like Kafka that does not answer."""
+
+    events: list[Event] = field(default_factory=list)
+    away: bool = False
+
+    async def publish(self, events: Sequence[Event]) -> list[Position]:
+        if self.away:
+            raise BrokerError("Kafka at 127.0.0.1:9092 acknowledged nothing within 10 s")
+        first = len(self.events)
+        self.events += events
+        return [Position(0, first + n) for n in range(len(events))]
+
+
+@dataclass
+class World:
+    """A running server with a client that holds the token with every scope."""
+
+    views: FakeViews
+    log: FakeLog
+    url: str
+    client: aiohttp.ClientSession
+
+    async def get(self, path: str, **kwargs: Any) -> tuple[int, Any, aiohttp.ClientResponse]:
+        async with self.client.get(self.url + path, **kwargs) as answer:
+            body = await answer.read()
+            return answer.status, await answer.json(content_type=None) if body else None, answer
+
+    async def post(
+        self, body: Any, content_type: str | None = "application/json", **headers: str
+    ) -> tuple[int, Any, aiohttp.ClientResponse]:
+        sent = {**({"Content-Type": content_type} if content_type else {}), **headers}
+        skip = [] if content_type else ["Content-Type"]
+        if isinstance(body, (dict, list)):
+            kwargs: dict[str, Any] = {"json": body}
+        else:
+            kwargs = {"data": body.encode() if isinstance(body, str) else body}
+        async with self.client.post(f"{self.url}/v1/events", headers=sent, skip_auto_headers=skip, **kwargs) as answer:
+            return answer.status, await answer.json(content_type=None), answer
+
+
+def settings_with(tokens: dict[str, list[Any]] | None = None, **http: Any) -> Settings:
+    """Settings with the tokens of SCOPES (or those given), and HTTP settings changed."""
+    tokens = SCOPES if tokens is None else tokens
+    return Settings(
+        http={"port": 0, **http},
+        tokens=[TokenSettings(name=f"t{n}", token=SecretStr(token), scopes=scopes) for n, (token, scopes) in enumerate(tokens.items())],
+    )
+
+
+@asynccontextmanager
+async def world(
+    settings: Settings | None = None, views: FakeViews | None = None, token: str | None = ALL, **kwargs: Any
+) -> AsyncIterator[World]:
+    views, log, settings = views or FakeViews(), FakeLog(), settings or settings_with()
+    server = WebServer.of(build_web(views, log, settings, lambda: NOW_MS, **kwargs), settings)
+    await server.start()
+    try:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with aiohttp.ClientSession(headers=headers) as client:
+            yield World(views, log, server.url, client)
+    finally:
+        await server.stop()
+
+
+def view(user_id: str = "u1", product_id: str = "p1", **more: object) -> dict[str, object]:
+    return {"user_id": user_id, "event": "view", "product_id": product_id, "timestamp": AT, **more}
+
+
+def is_problem(answer: aiohttp.ClientResponse, document: Any) -> bool:
+    return (
+        answer.content_type == "application/problem+json"
+        and document["type"].startswith("urn:tidings:problem:")
+        and document["status"] == answer.status
+        and bool(document["title"] and document["detail"])
+    )
