@@ -1,0 +1,95 @@
+# Tidings: `make` says what there is. Everything is installed into .venv and build/; nothing else on the machine is touched,
+# but for Debian's Chromium, which `make test` installs for the browser test when it may (root, apt).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+# The linter of Protobuf schemas, from npm; pinned, for a newer one may find more.
+BUF_VERSION := 1.75.0
+BUF := build/buf/node_modules/.bin/buf
+PROTOS = $(shell cd proto && find tidings -name '*.proto' | sort)
+
+.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka bench browser clean
+
+help: ## Say what there is.
+	@echo "Tidings: a live profile and product recommendations for every email subscriber."
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@echo
+	@echo "See it: make run. Change it: CONTRIBUTING.md."
+
+setup: $(READY) ## Install everything into .venv (Python 3.11 to 3.13; about a minute).
+
+# Again when pyproject.toml has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
+$(READY): pyproject.toml
+	@python=""; for candidate in $${PYTHON:-} python3.13 python3.12 python3.11 python3; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "Tidings needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  echo "==> $(VENV), with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
+	fi
+	@echo "==> installing Tidings and what it needs"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' \
+	  | awk '!/^Requirement already|^  / {print; fflush()}'
+	@touch $@
+	@echo "==> ready: $(BIN)/tidings --help"
+
+run: $(READY) ## See it: a broker, a worker, a shop and an inbox on this machine, and a page that shows a click reach the email.
+	@exec $(BIN)/tidings demo
+
+test: $(READY) browser ## Every test but those on Apache Kafka: unit, contract, agents, simulation, e2e on the embedded broker.
+	$(PYTEST) -m "not kafka"
+
+test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven).
+	$(PYTEST) -m kafka
+
+lint: $(READY) ## Style, the import rule, types.
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-timing
+	$(BIN)/mypy
+
+proto: $(READY) ## Generate the Python code of the schemas anew, beside them.
+	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
+
+proto-check: $(READY) $(BUF) ## Fail when generated code is stale, a schema is untidy, or a change breaks the wire.
+	@rm -rf build/proto && mkdir -p build/proto
+	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=../build/proto --pyi_out=../build/proto $(PROTOS)
+	@diff -r -q -x __pycache__ -x __init__.py -x '*.proto' build/proto/tidings proto/tidings \
+	  || { echo "generated code differs from the schemas: run make proto, and commit the outcome" >&2; exit 1; }
+	$(BUF) lint
+	@BUF=$(BUF) $(BIN)/python proto/check_wire.py
+
+proto-baseline: $(BUF) ## Make the schemas as they are the ones that later changes must not break (at a release).
+	$(BUF) build -o proto/baseline.binpb
+
+# --ignore-scripts: the program comes inside the package; nothing is to be fetched from elsewhere.
+$(BUF): Makefile
+	@command -v npm >/dev/null || { echo "the schema checks need npm: on Debian, apt-get install npm" >&2; exit 1; }
+	@echo "==> buf $(BUF_VERSION), into build/buf"
+	@mkdir -p build/buf && npm install --prefix build/buf --no-save --no-audit --no-fund --ignore-scripts --loglevel=error @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+kafka: $(READY) ## A local Apache Kafka in the foreground (Java 17 and Maven; PORT=9092, NODES=1).
+	@exec $(BIN)/python -m tests.brokers.apache_kafka --port $(or $(PORT),9092) --nodes $(or $(NODES),1)
+
+bench: $(READY) ## Measure on Apache Kafka: prints a table, writes build/bench.json.
+	@mkdir -p build
+	$(BIN)/python -m tests.bench
+
+browser:
+	@if ! command -v chromedriver >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "==> Debian's Chromium, for the browser test"; \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium chromium-driver; } >/dev/null \
+	    || echo "Chromium could not be installed: the browser test will be skipped" >&2; \
+	fi
+
+clean: ## Remove what was installed and built here.
+	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
