@@ -178,12 +178,16 @@ async def _delete_topics(kafka: KafkaSettings) -> None:
 
 
 def _invite(console: Console, url: str, open_page: bool) -> None:
-    console.print(f"\n  [bold]Tidings is ready: [link={url}]{url}[/link][/bold]\n")
-    console.print("  Click a product in the shop: the email beside it is written anew within a second.")
-    console.print("  Then: put it into the cart, look twice, become a new visitor; and look inside:")
-    console.print(f"    {url}/worker/metrics          what the worker counts and measures")
-    console.print(f"    {url}/worker/openapi.json     its HTTP interface")
-    console.print("  Ctrl-C stops everything.\n")
+    lines = [
+        f"\n  [bold]Tidings is ready: [link={url}]{url}[/link][/bold]\n",
+        "  Click a product in the shop: the email beside it is written anew within a second.",
+        "  Then put it into the cart, look twice, become a new visitor; and look inside:",
+        f"    {url}/worker/metrics         what the worker counts and measures",
+        f"    {url}/worker/openapi.json    its HTTP interface",
+        "  Ctrl-C stops everything.\n",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
     on_a_desktop = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if open_page and console.is_terminal and on_a_desktop:
         webbrowser.open(url)

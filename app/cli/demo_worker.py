@@ -42,15 +42,15 @@ class Plan:
 def kafka_settings(plan: Plan, bootstrap_servers: str) -> KafkaSettings:
     """Small and quick: on the embedded broker a new group takes half the rebalance time-out, and a fetch its whole wait."""
     name = f"tidings-demo-{plan.run_id}"
-    return KafkaSettings(
-        bootstrap_servers=bootstrap_servers,
-        application_id=name,
-        topic_prefix=name,
-        partitions=4,
-        rebalance_timeout_seconds=6,
-        fetch_max_wait_ms=20,
-        allow_unfenced=not plan.kafka,
-    )
+    return KafkaSettings.model_validate({
+        "bootstrap_servers": bootstrap_servers,
+        "application_id": name,
+        "topic_prefix": name,
+        "partitions": 4,
+        "rebalance_timeout_seconds": 6,
+        "fetch_max_wait_ms": 20,
+        "allow_unfenced": not plan.kafka,
+    })
 
 
 def settings_toml(plan: Plan, kafka: KafkaSettings, data_dir: Path, inbox_url: str) -> str:

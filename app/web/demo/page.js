@@ -184,8 +184,9 @@ function showEmail(email) {
     $("written").textContent = new Date(email.data.ranked_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     $("email").classList.remove("empty");
     $("email").dataset.version = email.data.version;
-    renderBlocks(letter.blocks);
-    renderBasket(email.data.profile?.cart ?? []);
+    const cart = new Map((email.data.profile?.cart ?? []).map((line) => [line.product_id, line.quantity]));
+    renderBlocks(letter.blocks, cart);
+    renderBasket(cart);
   }
   showEvents(email.events);
   $("version").textContent = `Version ${email.data.version}`;
@@ -220,14 +221,14 @@ function compose({ recommendations, profile }) {
   };
 }
 
-function reasonText(reason) {
+function reasonText({ product_id, reason }, cart) {
   const because = products.get(reason.because_of)?.title;
   const times = reason.times_seen ?? 0;
   switch (reason.kind) {
     case "also_viewed":
       return because ? ["Because you viewed ", element("em", {}, because), ", and others who did viewed this"] : ["Others who viewed what you did viewed this"];
     case "seen_now":
-      return [times > 2 ? `You looked at this ${times} times` : times === 2 ? "You looked at this twice" : "You looked at this just now"];
+      return [cart.has(product_id) ? "It is in your cart" : times > 2 ? `You looked at this ${times} times` : times === 2 ? "You looked at this twice" : "You looked at this just now"];
     case "seen_before":
       return [times > 1 ? `You came back to this ${times} times` : "You looked at this before"];
     case "trending":
@@ -237,25 +238,25 @@ function reasonText(reason) {
   }
 }
 
-function emailCard(recommendation) {
+function emailCard(recommendation, cart) {
   const product = products.get(recommendation.product_id);
   return element(
     "button",
     { class: "card", type: "button", "data-product": product.product_id, "data-kind": recommendation.reason.kind, onclick: () => send("email_click", product.product_id) },
     picture(product),
-    element("span", { class: "words" }, element("span", { class: "title" }, product.title), element("span", { class: "reason" }, ...reasonText(recommendation.reason))),
+    element("span", { class: "words" }, element("span", { class: "title" }, product.title), element("span", { class: "reason" }, ...reasonText(recommendation, cart))),
     element("span", { class: "price" }, price(product)),
   );
 }
 
 // Cards that stay glide to their new place, new ones rise in: each starts from where the eye last saw it.
-function renderBlocks(blocks) {
+function renderBlocks(blocks, cart) {
   const root = $("blocks");
   const before = new Map([...root.querySelectorAll(".card")].map((card) => [card.dataset.product, card.getBoundingClientRect()]));
   const focused = document.activeElement?.closest?.("#blocks .card")?.dataset.product;
   root.replaceChildren(
     ...blocks.map((block) =>
-      element("section", { class: `block ${block.name}` }, ...(block.title ? [element("h3", {}, block.title)] : []), ...block.list.map(emailCard)),
+      element("section", { class: `block ${block.name}` }, ...(block.title ? [element("h3", {}, block.title)] : []), ...block.list.map((r) => emailCard(r, cart))),
     ),
   );
   if (focused) root.querySelector(`.card[data-product="${focused}"]`)?.focus({ preventScroll: true });
@@ -276,9 +277,9 @@ function renderBlocks(blocks) {
 }
 
 function renderBasket(cart) {
-  const lines = cart.filter((line) => products.has(line.product_id));
-  const names = lines.map((line) => products.get(line.product_id).title + (line.quantity > 1 ? ` × ${line.quantity}` : ""));
-  const cents = lines.reduce((sum, line) => sum + line.quantity * products.get(line.product_id).price_minor_units, 0);
+  const lines = [...cart].filter(([id]) => products.has(id)).map(([id, quantity]) => ({ product: products.get(id), quantity }));
+  const names = lines.map(({ product, quantity }) => product.title + (quantity > 1 ? ` × ${quantity}` : ""));
+  const cents = lines.reduce((sum, { product, quantity }) => sum + quantity * product.price_minor_units, 0);
   $("basket").replaceChildren(...(lines.length ? ["Waiting in your cart: ", element("strong", {}, names.join(", ")), `, ${money.format(cents / 100)}`] : []));
 }
 

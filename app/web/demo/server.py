@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -181,7 +181,7 @@ class DemoServer:
                     await response.write(b"data: " + orjson.dumps(email) + b"\n\n" if email else b": still here\n\n")
         return response
 
-    async def _emails(self, user_id: str) -> AsyncIterator[dict[str, Any] | None]:
+    async def _emails(self, user_id: str) -> AsyncGenerator[dict[str, Any] | None, None]:
         changed = asyncio.Event()
         changed.set()
         self._streams[changed] = user_id
