@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from app.domain.cart import add_to_cart, clear_ordered, remove_from_cart
 from app.domain.fields import change_consent, change_fields, profiling_is_denied
+from app.domain.reminders import HISTORY_DEPTH
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.profile_pb2 import (
     INTERACTION_KIND_CART,
@@ -37,7 +38,7 @@ MAX_HISTORY = 200
 #: Past it, the oldest touch of the session is dropped (the history still has it).
 MAX_SESSION_PRODUCTS = 30
 #: How many products of earlier sessions an interaction carries: what items and the global models learn from.
-MAX_EARLIER_PRODUCTS = 32
+MAX_EARLIER_PRODUCTS = HISTORY_DEPTH
 #: A retry that comes later than this many other events of the person is counted again.
 MAX_RECENT_EVENT_IDS = 128
 #: Past it, the id first seen longest ago is dropped.
@@ -57,7 +58,7 @@ class Interaction(NamedTuple):
     occurred_at_ms: int
     #: This session's products before this one, at most 30.
     session: list[str]
-    #: Products of earlier sessions, at most 32.
+    #: Products of earlier sessions, at most 16.
     earlier: list[str]
 
 
