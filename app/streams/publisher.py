@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from app.errors import BrokerError
 from app.settings import Settings
@@ -31,7 +32,7 @@ MAX_BUFFERED_BYTES = 32 * 1024**2
 _RECORD_OVERHEAD_BYTES = 100
 #: How long a topic that is being created may take to appear.
 _TOPIC_APPEARS_SECONDS = 5
-#: Events of one step of `publish_many`, and steps waiting for their acknowledgement.
+#: Events that enter the queues at once, and such steps of `publish_many` that wait for their acknowledgement.
 _STEP_EVENTS = 1_000
 _MAX_STEPS_IN_FLIGHT = 32
 
@@ -130,7 +131,9 @@ class Publisher:
         request = _Request(len(records))
         try:
             async with asyncio.timeout(self._timeout):
-                await self._enqueue(request, records)
+                for first in range(0, len(records), _STEP_EVENTS):
+                    await self._enqueue(request, records[first : first + _STEP_EVENTS], first)
+                    await asyncio.sleep(0)  # the event loop has other users too
                 return await request.settled
         except TimeoutError:
             raise BrokerError(
@@ -189,7 +192,7 @@ class Publisher:
 
     # ------------------------------------------------------------------ queues
 
-    async def _enqueue(self, request: _Request, records: Sequence[Record]) -> None:
+    async def _enqueue(self, request: _Request, records: Sequence[Record], first_place: int = 0) -> None:
         size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
         while self._buffered_bytes and self._buffered_bytes + size > self._max_buffered_bytes:
             self._room.clear()
@@ -198,18 +201,19 @@ class Publisher:
             raise BrokerError("the publisher was stopped")
         self._buffered_bytes += size
         now_ms = self._clock()
-        for index, record in enumerate(records):
+        for place, record in enumerate(records, first_place):
             partition = partition_of(record.key, self.partitions) if record.partition is None else record.partition
             queue = self._queues.get(partition)
             if queue is None:
                 queue = self._queues[partition] = deque()
-            queue.append(_Entry(request, index, record.key, record.value, now_ms))
+            queue.append(_Entry(request, place, record.key, record.value, now_ms))
             if partition not in self._pumps:
                 self._pumps[partition] = asyncio.create_task(self._pump(partition), name=f"publish {self.topic}/{partition}")
 
     async def _pump(self, partition: int) -> None:
         """Sends one partition's queue, batch after batch, until it is empty."""
         queue = self._queues[partition]
+        producer = None
         try:
             while queue:
                 producer = await self._connected()
@@ -225,21 +229,32 @@ class Publisher:
                         taken.append(queue.popleft())
                 if taken:
                     builder.close()
-                    try:
-                        acknowledged = await producer.send_batch(builder, self.topic, partition=partition)
-                    except BaseException:
-                        queue.extendleft(reversed(taken))  # to be failed with the rest, below
-                        raise
-                    acknowledged.add_done_callback(lambda done, t=taken, p=producer: self._settle(done, t, p, partition))  # type: ignore[misc]
+                    await self._submit(producer, builder, taken, partition)
         except asyncio.CancelledError:
             raise
         except BrokerError as exc:
             self._fail_queue(partition, exc)
         except Exception as exc:
-            self._abandon(self._producer)
+            self._abandon(producer)
             self._fail_queue(partition, self._described(exc, partition))
         finally:
             del self._pumps[partition]
+
+    async def _submit(self, producer: AIOKafkaProducer, builder: BatchBuilder, entries: list[_Entry], partition: int) -> None:
+        """Hands a batch over as soon as there is a place behind the one on the wire; drops it once nobody waits for it any more."""
+        try:
+            while True:
+                try:
+                    acknowledged = await producer.send_batch(builder, self.topic, partition=partition)
+                    break
+                except KafkaTimeoutError:  # no place yet: the broker is away, and the one on the wire is being retried
+                    if all(entry.request.settled.done() for entry in entries):
+                        self._release(entries)
+                        return
+        except BaseException:
+            self._queues[partition].extendleft(reversed(entries))  # to be failed with the rest of the queue
+            raise
+        acknowledged.add_done_callback(lambda done: self._settle(done, entries, producer, partition))
 
     def _settle(self, done: asyncio.Future[Any], entries: list[_Entry], producer: AIOKafkaProducer, partition: int) -> None:
         self._release(entries)
@@ -247,7 +262,7 @@ class Publisher:
         if exc is None:
             base = done.result().offset
             for index, entry in enumerate(entries):
-                entry.request.acknowledge(entry.index, Position(partition, base + index if base >= 0 else -1))
+                entry.request.acknowledge(entry.place, Position(partition, base + index if base >= 0 else -1))
             return
         # After a failed batch the broker expects its sequence numbers for ever: only a new producer can go on.
         self._abandon(producer)
@@ -340,8 +355,8 @@ class _Request:
         if not size:
             self.settled.set_result([])
 
-    def acknowledge(self, index: int, position: Position) -> None:
-        self._positions[index] = position
+    def acknowledge(self, place: int, position: Position) -> None:
+        self._positions[place] = position
         self._missing -= 1
         if not self._missing and not self.settled.done():
             self.settled.set_result(self._positions)
@@ -358,7 +373,7 @@ class _Request:
 
 class _Entry(NamedTuple):
     request: _Request
-    index: int
+    place: int
     key: bytes
     value: bytes
     timestamp_ms: int

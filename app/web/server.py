@@ -92,9 +92,10 @@ async def measured(request: web.Request, handler: Callable[[web.Request], Awaita
 class WebServer:
     """Serves an application on the running event loop; ``url`` has the real port once started."""
 
-    def __init__(self, app: web.Application, host: str, port: int) -> None:
+    def __init__(self, app: web.Application, host: str, port: int, max_connections: int = MAX_CONNECTIONS) -> None:
         self.host = host
         self.port = port
+        self._max_connections = max_connections
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -137,7 +138,7 @@ class WebServer:
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None, "the runner is set up before it listens"
-        if len(server.connections) >= MAX_CONNECTIONS:
+        if len(server.connections) >= self._max_connections:
             return _Refused()
         return server()
 

@@ -64,17 +64,30 @@ async def test_a_line_that_is_no_json_is_named_by_its_line():
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "empty"), (b"  \n", "empty"), (b"[]", "empty"), (b"{", "line 1"), (b"null", "object"), (b"7", "object"), (b"[1]", "JSON object"),
-        (b"\xff\xfe{}", "UTF-8: byte 0"), (b'{"user_id":"a","user_id":"b"}', "'user_id' stands twice"), (b'{"user_id": NaN}', "NaN is not a JSON value"),
-        (b'{"user_id": -Infinity}', "Infinity"), (b"[" * 100_000, "nested too deeply"), (b'{"a":' * 50_000, "nested too deeply"),
-        (b'{"timestamp":' + b"9" * 5_000 + b"}", "too long"), (b'{"user_id":"\\ud800","event":"view","product_id":"p"}', "surrogate"),
+        (b"", "empty"),
+        (b"  \n", "empty"),
+        (b"[]", "empty"),
+        (b"{", "line 1"),
+        (b"null", "object"),
+        (b"7", "object"),
+        (b"[1]", "JSON object"),
+        (b"\xff\xfe{}", "UTF-8: byte 0"),
+        (b'{"user_id":"a","user_id":"b"}', "'user_id' stands twice"),
+        (b'{"user_id": NaN}', "NaN is not a JSON value"),
+        (b'{"user_id": -Infinity}', "Infinity"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 50_000, "nested too deeply"),
+        (b'{"timestamp":' + b"9" * 5_000 + b"}", "too long"),
+        (b'{"user_id":"\\ud800","event":"view","product_id":"p"}', "surrogate"),
         (b'{"event":"view","user_id":"a","product_id":"p","\\ud800":1}', "not a known field"),
-        (b'{"event":"view","user_id":"a","product_id":"p","attributes":{"x":1e999999999}}', None), (b'{"event":"view"} {"event":"view"}', "Extra data"),
-        (b'{"event":"view","user_id":"a","product_id":"p","timestamp":1e400}', "timestamp"), (b'{"user_id":"a\x00"}', "control character"),
+        (b'{"event":"view","user_id":"a","product_id":"p","attributes":{"x":1e999999999}}', None),
+        (b'{"event":"view"} {"event":"view"}', "Extra data"),
+        (b'{"event":"view","user_id":"a","product_id":"p","timestamp":1e400}', "timestamp"),
+        (b'{"user_id":"a\x00"}', "control character"),
         (b'{"event":"add_to_cart","user_id":"a","product_id":"p","attributes":{"price":1e999999999}}', "price"),
         (b'{"event":"add_to_cart","user_id":"a","product_id":"p","attributes":{"price":1E-999999999}}', None),
     ],
-)  # fmt: skip
+)
 async def test_a_body_that_is_no_event_gets_a_400_that_says_what_is_wrong(body, says):
     async with world() as w:
         status, document, answer = await w.post(body)
@@ -195,9 +208,14 @@ async def test_when_kafka_does_not_answer_the_client_is_told_to_try_again():
 async def test_a_token_without_the_scope_gets_403_and_none_or_a_wrong_one_401():
     async with world(token=None) as w:
         for header, expected in [
-            (None, 401), ("Bearer nonsense-nonsense", 401), ("Basic abc", 401), ("Bearer", 401), ("Bearer " + READ, 403), ("bearer " + INGEST, 202),
+            (None, 401),
+            ("Bearer nonsense-nonsense", 401),
+            ("Basic abc", 401),
+            ("Bearer", 401),
+            ("Bearer " + READ, 403),
+            ("bearer " + INGEST, 202),
             ("Bearer \udcff\udcfe", 401),
-        ]:  # fmt: skip
+        ]:
             status, document, answer = await w.post(view(), **({"Authorization": header} if header and header.isascii() else {}))
             assert status == expected, document
             if expected != 202:
@@ -218,7 +236,7 @@ async def test_without_any_configured_token_a_protected_route_is_closed_and_says
 async def test_a_body_that_does_not_arrive_in_time_gets_408_and_the_connection_is_closed():
     async with world(body_timeout_seconds=0.2) as w:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(w.url.rpartition(":")[2]))
-        head = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {INGEST}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        head = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {INGEST}\r\nContent-Length: 100\r\n\r\n"
         writer.write(head.encode() + b'{"user')
         answer = await asyncio.wait_for(reader.read(), 6)
         writer.close()

@@ -15,19 +15,19 @@ from .worlds import READ, FakeViews, is_problem, settings_with, world
 
 
 async def test_a_user_of_another_worker_is_answered_all_the_same():
-    async with world(views=FakeViews(profiles={"a/b ü": new_profile("a/b ü")})) as owner:
-        async with world(views=FakeViews(location=Elsewhere(owner.url))) as asked:
-            status, document, _ = await asked.get("/v1/users/a%2Fb%20%C3%BC?include=neighbours")
-            missing, problem, answer = await asked.get("/v1/users/nobody")
+    there = FakeViews(profiles={"a/b ü": new_profile("a/b ü")})
+    async with world(views=there) as owner, world(views=FakeViews(location=Elsewhere(owner.url))) as asked:
+        status, document, _ = await asked.get("/v1/users/a%2Fb%20%C3%BC?include=neighbours")
+        missing, problem, answer = await asked.get("/v1/users/nobody")
     assert (status, document["user_id"], document["neighbours"]) == (200, "a/b ü", [])
     assert missing == 404
     assert is_problem(answer, problem)
 
 
 async def test_the_owner_checks_the_token_that_the_client_sent():
-    async with world(settings_with({"another-token-of-the-owner": ["read"]})) as owner:
-        async with world(views=FakeViews(location=Elsewhere(owner.url)), token=READ) as asked:
-            status, document, answer = await asked.get("/v1/users/u1")
+    other = settings_with({"another-token-of-the-owner": ["read"]})
+    async with world(other) as owner, world(views=FakeViews(location=Elsewhere(owner.url)), token=READ) as asked:
+        status, document, answer = await asked.get("/v1/users/u1")
     assert status == 401
     assert is_problem(answer, document)
     assert "WWW-Authenticate" in answer.headers
@@ -46,9 +46,9 @@ async def test_two_workers_that_each_think_the_other_owns_it_do_not_ask_each_oth
 
 
 async def test_an_owner_in_the_middle_of_a_move_passes_its_503_on():
-    async with world(views=FakeViews(location=Moving("recovering profiles/3"))) as owner:
-        async with world(views=FakeViews(location=Elsewhere(owner.url))) as asked:
-            status, document, answer = await asked.get("/v1/users/u1")
+    there = FakeViews(location=Moving("recovering profiles/3"))
+    async with world(views=there) as owner, world(views=FakeViews(location=Elsewhere(owner.url))) as asked:
+        status, document, answer = await asked.get("/v1/users/u1")
     assert (status, document["detail"]) == (503, "recovering profiles/3")
     assert "Retry-After" in answer.headers
 

@@ -90,8 +90,11 @@ async def test_recommendations_come_from_the_list_that_the_user_would_see_with_a
     )
     assert [r["product_id"] for r in document["recommendations"]] == ["p2", "p1"]
     assert document["recommendations"][0]["reason"] == {
-        "kind": "also_viewed", "because_of": "p1", "times_seen": 0, "text": "Others who looked at p1 also looked at this."
-    }  # fmt: skip
+        "kind": "also_viewed",
+        "because_of": "p1",
+        "times_seen": 0,
+        "text": "Others who looked at p1 also looked at this.",
+    }
     assert document["recommendations"][1]["reason"]["text"] == "You looked at this 3 times in this visit."
     assert [r["product_id"] for r in limited["recommendations"]] == ["p2"]
 
@@ -137,9 +140,9 @@ async def test_what_is_unknown_gets_a_404_problem(path):
 @pytest.mark.parametrize("user_id", ["a/b", "a b", "ü€😀", "a%b", "%2F", "..", "a?b#c", "x" * 256])
 async def test_any_user_id_can_be_asked_for_when_it_is_percent_encoded(user_id):
     encoded = "".join(f"%{byte:02X}" for byte in user_id.encode())
-    async with world(views=FakeViews(profiles={user_id: new_profile(user_id)})) as w:
-        async with w.client.get(URL(f"{w.url}/v1/users/{encoded}", encoded=True)) as answer:
-            document = await answer.json()
+    views = FakeViews(profiles={user_id: new_profile(user_id)})
+    async with world(views=views) as w, w.client.get(URL(f"{w.url}/v1/users/{encoded}", encoded=True)) as answer:
+        document = await answer.json()
     assert answer.status == 200
     assert document["user_id"] == user_id
 
@@ -147,10 +150,15 @@ async def test_any_user_id_can_be_asked_for_when_it_is_percent_encoded(user_id):
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/users/" + "x" * 257, "/v1/items/" + "x" * 129 + "/neighbours", "/v1/users/u1/recommendations?limit=0", "/v1/users/u1/recommendations?limit=51",
-        "/v1/users/u1/recommendations?limit=x", "/v1/users/u1/recommendations?limit=%C2%B2", "/v1/items/p/neighbours?limit=101",
+        "/v1/users/" + "x" * 257,
+        "/v1/items/" + "x" * 129 + "/neighbours",
+        "/v1/users/u1/recommendations?limit=0",
+        "/v1/users/u1/recommendations?limit=51",
+        "/v1/users/u1/recommendations?limit=x",
+        "/v1/users/u1/recommendations?limit=%C2%B2",
+        "/v1/items/p/neighbours?limit=101",
     ],
-)  # fmt: skip
+)
 async def test_a_wrong_parameter_gets_a_400_that_names_it(path):
     async with world() as w:
         status, document, answer = await w.get(path)
