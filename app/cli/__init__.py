@@ -44,7 +44,7 @@ Try it:
 Against your own Kafka:
   tidings topics create --broker kafka:9092
   tidings worker --settings tidings.toml
-  curl http://127.0.0.1:8080/v1/users/ada
+  curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/v1/users/ada
 
 Settings come from tidings.toml (or --settings, or TIDINGS_SETTINGS), and one at a time from the environment:
 TIDINGS_KAFKA__PARTITIONS=16. deploy/tidings.toml names them all.

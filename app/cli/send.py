@@ -100,8 +100,8 @@ def _report(settings: Settings, event: Event, topic: str, position: Position, as
         return
     what = f"{event.WhichOneof('payload')} of {event.user_id!r}, event id {event.event_id}"
     click.echo(f"{topic}/{position.partition}/{position.offset}  {what}")
-    token = ' -H "Authorization: Bearer $TOKEN"' if settings.tokens else ""
-    click.echo(f"See what it did:\n  curl{token} {url}\n  curl{token} {url}/recommendations\n  tidings dead-letters list", err=True)
+    curl = 'curl -H "Authorization: Bearer $TOKEN"'  # one of [[tokens]] with the scope read
+    click.echo(f"See what it did:\n  {curl} {url}\n  {curl} {url}/recommendations\n  tidings dead-letters list", err=True)
 
 
 def _parsed(text: str) -> object:

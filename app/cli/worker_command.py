@@ -14,9 +14,9 @@ Examples:
   tidings worker --settings tidings.toml
   tidings worker --port 8081 --data-dir data/b      a second worker on the same machine
 
-A worker joins the group kafka.application_id and is given partitions; start as many as there is work for, each with its own data
-directory. It ends by itself when a record cannot be written or another worker has taken over its partitions: run it under a
-supervisor that starts it again. `curl http://127.0.0.1:8080/readyz` says whether it serves.
+A worker creates the topics that are missing, joins the group kafka.application_id and is given partitions; start as many as there
+is work for, each with its own data directory. It ends by itself when a record cannot be written or another worker has taken over
+its partitions: run it under a supervisor that starts it again. `curl http://127.0.0.1:8080/readyz` says whether it serves.
 """
 
 

@@ -46,7 +46,7 @@ def test_an_event_from_standard_input_is_sent_and_the_answer_says_where_to_look(
     document = '{"user_id":"a/b","event":"product_viewed","product_id":"shoes","timestamp":"2024-04-27T14:35:22Z"}'
     result = installation.tidings("send", "-", stdin=document)
     assert result.exit_code == 0, result.output
-    assert "curl http://127.0.0.1:8080/v1/users/a%2Fb" in result.stderr
+    assert " http://127.0.0.1:8080/v1/users/a%2Fb\n" in result.stderr
     topic, partition, offset = result.stdout.split()[0].split("/")
     assert event_at(installation, topic, int(partition), int(offset))[1].occurred_at_ms == 1714228522000
 
