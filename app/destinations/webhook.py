@@ -16,6 +16,7 @@ from app.destinations.retry_after import retry_after_ms
 from app.settings import WebhookSettings
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.profile_pb2 import Attribute, CartLine, Profile
+from tidings.updates.v1 import update_pb2
 from tidings.updates.v1.update_pb2 import ReasonKind, Recommendation, RecommendationUpdate
 
 EVENT_TYPE = "recommendations.updated"
@@ -160,13 +161,13 @@ _KINDS = {number: name.removeprefix("REASON_KIND_").lower() for name, number in 
 def _reason_text(kind: int, because_of: str, times_seen: int) -> str:
     seen = f"{times_seen} times" if times_seen > 1 else "once"
     match kind:
-        case ReasonKind.REASON_KIND_ALSO_VIEWED:
+        case update_pb2.REASON_KIND_ALSO_VIEWED:
             return f"Others who looked at {because_of} looked at this too"
-        case ReasonKind.REASON_KIND_SEEN_NOW:
+        case update_pb2.REASON_KIND_SEEN_NOW:
             return f"Looked at {seen} on this visit"
-        case ReasonKind.REASON_KIND_SEEN_BEFORE:
+        case update_pb2.REASON_KIND_SEEN_BEFORE:
             return f"Looked at {seen} before"
-        case ReasonKind.REASON_KIND_TRENDING:
+        case update_pb2.REASON_KIND_TRENDING:
             return "Popular right now"
         case _:
             return "Picked for you"
