@@ -10,7 +10,8 @@ TidingsError
 ├── MalformedLogError      an event log file cannot be read
 └── CommandError           a command cannot be carried out, for a reason its user can mend
 
-Errors are for bugs and edges. What is expected (a bad event, a refused delivery) is a value: see the outcomes in app/domain and app/delivery.
+Errors are for bugs and edges. What is expected (a bad event, a refused delivery) is a value: see the outcomes in app/domain and
+app/delivery.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Every metric of Tidings, declared once.
 
-Names are ``tidings_<what>_<unit>`` in base units. Labels come from closed sets (topic, partition, target, outcome), never from users or items.
+Names are ``tidings_<what>_<unit>`` in base units. Labels come from closed sets (topic, partition, target, outcome), never from users or
+items.
 """
 
 from __future__ import annotations
@@ -22,55 +23,82 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 EVENT_TO_PROFILE = Histogram(
     "tidings_event_to_profile_seconds",
     "From the record's Kafka timestamp until the folded profile is acknowledged in the changelog.",
-    buckets=_LATENCY, registry=REGISTRY,
+    buckets=_LATENCY,
+    registry=REGISTRY,
 )
 EVENT_TO_UPDATE = Histogram(
     "tidings_event_to_update_seconds",
     "From the Kafka timestamp of the first event a changed list answers until its update is acknowledged on the updates topic.",
-    buckets=_LATENCY, registry=REGISTRY,
+    buckets=_LATENCY,
+    registry=REGISTRY,
 )
 EVENT_TO_DELIVERY = Histogram(
     "tidings_event_to_delivery_seconds",
     "From the Kafka timestamp of the first undelivered event until the target confirmed the list.",
-    ["target"], buckets=_LATENCY, registry=REGISTRY,
+    ["target"],
+    buckets=_LATENCY,
+    registry=REGISTRY,
 )
 READ = Histogram(
     "tidings_read_seconds", "Time to answer an HTTP request, by route and status.", ["route", "status"], buckets=_LATENCY, registry=REGISTRY
 )
 RANKING = Histogram(
-    "tidings_ranking_seconds", "Time to rank one user.",
-    buckets=(0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01), registry=REGISTRY,
+    "tidings_ranking_seconds",
+    "Time to rank one user.",
+    buckets=(0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01),
+    registry=REGISTRY,
 )
 FLUSH = Histogram(
-    "tidings_flush_seconds", "From sending a table's batch until the changelog acknowledged it.", ["table"], buckets=_LATENCY, registry=REGISTRY
+    "tidings_flush_seconds",
+    "From sending a table's batch until the changelog acknowledged it.",
+    ["table"],
+    buckets=_LATENCY,
+    registry=REGISTRY,
 )
 
 EVENTS = Counter(
     "tidings_events_total",
     "Events by outcome: applied, duplicate (a client's retry), denied (no consent to profiling), dead_lettered.",
-    ["outcome"], registry=REGISTRY,
+    ["outcome"],
+    registry=REGISTRY,
 )
 RECORDS_SKIPPED = Counter(
-    "tidings_records_skipped_total", "Records at or below the applied offset: replayed after a restart, already in the state.", ["topic"], registry=REGISTRY
+    "tidings_records_skipped_total",
+    "Records at or below the applied offset: replayed after a restart, already in the state.",
+    ["topic"],
+    registry=REGISTRY,
 )
 DEAD_LETTERS = Counter("tidings_dead_letters_total", "Dead letters by reason.", ["topic", "reason"], registry=REGISTRY)
 VISITS = Counter("tidings_visits_total", "Item visits by outcome: applied, duplicate.", ["outcome"], registry=REGISTRY)
-NEIGHBOURS = Counter("tidings_neighbours_total", "Neighbour lists by outcome: applied, outdated, unknown_user.", ["outcome"], registry=REGISTRY)
+NEIGHBOURS = Counter(
+    "tidings_neighbours_total", "Neighbour lists by outcome: applied, outdated, unknown_user.", ["outcome"], registry=REGISTRY
+)
 RANKINGS = Counter("tidings_rankings_total", "Rankings by outcome: changed, unchanged.", ["outcome"], registry=REGISTRY)
 DELIVERIES = Counter(
     "tidings_deliveries_total",
-    "Delivery attempts by target and outcome: confirmed, retried, throttled, refused (the address), disabled, abandoned, unchanged (not sent), stopped (no lease).",
-    ["target", "outcome"], registry=REGISTRY,
+    "Delivery attempts by target and outcome: confirmed, retried, throttled, refused (the address), disabled, abandoned, "
+    "unchanged (not sent), stopped (no lease).",
+    ["target", "outcome"],
+    registry=REGISTRY,
 )
-INGESTED = Counter("tidings_ingested_total", "Events at POST /v1/events by outcome: accepted, invalid, failed.", ["outcome"], registry=REGISTRY)
+INGESTED = Counter(
+    "tidings_ingested_total", "Events at POST /v1/events by outcome: accepted, invalid, failed.", ["outcome"], registry=REGISTRY
+)
 
-LAG = Gauge("tidings_lag_records", "Records between the broker's end of a source partition and what is applied.", ["topic", "partition"], registry=REGISTRY)
+LAG = Gauge(
+    "tidings_lag_records",
+    "Records between the broker's end of a source partition and what is applied.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 PARTITIONS = Gauge("tidings_partitions_owned", "Partitions this worker owns, by role: active, standby.", ["role"], registry=REGISTRY)
 OUTBOX_DUE = Gauge("tidings_outbox_due_users", "Users whose last list is not confirmed yet, by target.", ["target"], registry=REGISTRY)
 IN_FLIGHT = Gauge("tidings_deliveries_in_flight", "Requests on the wire, by target.", ["target"], registry=REGISTRY)
 TARGET_DISABLED = Gauge("tidings_target_disabled", "1 while a target is disabled because it answered 410.", ["target"], registry=REGISTRY)
 RECOVERY = Gauge("tidings_recovery_seconds", "How long the last recovery took.", registry=REGISTRY)
-RECOVERED = Counter("tidings_recovered_records_total", "Changelog records applied in recovery and by standbys.", ["table"], registry=REGISTRY)
+RECOVERED = Counter(
+    "tidings_recovered_records_total", "Changelog records applied in recovery and by standbys.", ["table"], registry=REGISTRY
+)
 REBALANCES = Counter("tidings_rebalances_total", "Assignments received from the group.", registry=REGISTRY)
 FENCED = Gauge("tidings_fence_active", "1 while partition writers are fenced by the broker (0 on the embedded broker).", registry=REGISTRY)
 STATE_BYTES = Gauge("tidings_state_bytes", "Bytes on disk of a table's partitions here.", ["table"], registry=REGISTRY)

@@ -227,7 +227,9 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     try:
         return Settings.model_validate(data)
     except ValidationError as exc:
-        raise SettingsError([_describe(e) for e in exc.errors(include_input=False, include_url=False)], str(file) if data else "the settings") from None
+        raise SettingsError(
+            [_describe(e) for e in exc.errors(include_input=False, include_url=False)], str(file) if data else "the settings"
+        ) from None
 
 
 def _from_environment() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The composition root: settings in, one running worker out.
 
-``run_worker(settings)`` is what ``tidings worker`` calls. ``faust -A app.worker worker`` finds ``app`` here, which is built from the settings file
-and the environment when it is asked for, not at import.
+``run_worker(settings)`` is what ``tidings worker`` calls. ``faust -A app.worker worker`` finds ``app`` here, which is built from the
+settings file and the environment when it is asked for, not at import.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Worker(faust.Worker):
 
 
 class _Surroundings(Service):
-    """What runs beside the agents: the HTTP server, the deliverer, the global models. Up before the group is joined, so that health can be asked."""
+    """What runs beside the agents: the HTTP server, the deliverer, the global models. Up before the group is joined, so that health can
+    be asked.
+    """
 
     def __init__(self, topology: Topology, web: WebServer, publisher: Publisher, **kwargs: Any) -> None:
         self._topology = topology
@@ -123,7 +125,11 @@ def _with_real_port(settings: Settings) -> Settings:
 def _fail(exc: BaseException) -> None:
     """Stop at once: going on could lose or double events, and a replay puts right whatever is unfinished."""
     explanation = str(exc) if isinstance(exc, TidingsError) else repr(exc)
-    logger.critical("stopped: %s. The supervisor should start this worker again; the log is replayed.", explanation, exc_info=None if isinstance(exc, TidingsError) else exc)
+    logger.critical(
+        "stopped: %s. The supervisor should start this worker again; the log is replayed.",
+        explanation,
+        exc_info=None if isinstance(exc, TidingsError) else exc,
+    )
     logging.shutdown()
     sys.stderr.flush()
     os._exit(EXIT_FAILED)

@@ -1,11 +1,11 @@
 """Batches for Faust: batched topics, and tables that write and mark once per batch. Knows nothing of email.
 
 Faust pays for tasks, flow control, acknowledgements, changelog sends and RocksDB writes per event; this package pays for them per batch,
-through Faust's own extension points: transport and store URL schemes, ``Settings`` classes, ``Schema``, ``Table``. Agents stay Faust agents and
-tables stay Faust tables, with changelog topics, standbys and the assignor.
+through Faust's own extension points: transport and store URL schemes, ``Settings`` classes, ``Schema``, ``Table``. Agents stay Faust
+agents and tables stay Faust tables, with changelog topics, standbys and the assignor.
 
-One step of work is a *unit* (commit.py): a run of source records of one partition, the table values they changed, the marks of what was applied,
-and the records they cause elsewhere. A unit is written in this order, and the next unit of the partition only after it:
+One step of work is a *unit* (commit.py): a run of source records of one partition, the table values they changed, the marks of what was
+applied, and the records they cause elsewhere. A unit is written in this order, and the next unit of the partition only after it:
 
 1. its outputs, acknowledged by all replicas;
 2. one changelog record batch with the values and the marks: the broker appends it whole or not at all;
@@ -14,8 +14,9 @@ and the records they cause elsewhere. A unit is written in this order, and the n
 
 A crash anywhere replays records; those at or below the mark are skipped. Any failure stops the process: nothing is logged and forgotten.
 
-What is deliberately absent: Faust's fetch loop (source.py reads each generation afresh, from committed offsets), Faust's recovery (recovery.py has a
-reader of its own), transactions (fence.py keeps one writer per partition with producer epochs alone), windows, and per-event sensors.
+What is deliberately absent: Faust's fetch loop (source.py reads each generation afresh, from committed offsets), Faust's recovery
+(recovery.py has a reader of its own), transactions (fence.py keeps one writer per partition with producer epochs alone), windows, and
+per-event sensors.
 """
 
 from app.engine.app import EngineApp, EngineOptions

@@ -17,7 +17,7 @@ from faust.types import TP
 
 from app import metrics
 from app.engine.batch import BatchMessage, BatchSchema
-from app.engine.commit import Committer, Unit, split_at
+from app.engine.commit import Committer, Unit, apply_records
 from app.engine.fence import Writer
 from app.engine.recovery import Recovery
 from app.engine.source import SourceReader
@@ -68,7 +68,9 @@ class EngineTableManager(TableManager):
 class EngineApp(faust.App):
     """``fail`` is called with what stops the process; by default it crashes the app as Faust does."""
 
-    def __init__(self, id: str, *, options: EngineOptions, worker_name: str, fail: Callable[[BaseException], None] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, id: str, *, options: EngineOptions, worker_name: str, fail: Callable[[BaseException], None] | None = None, **kwargs: Any
+    ) -> None:
         self.options = options
         self.worker_name = worker_name
         #: Source topic → the table its records are applied to.
@@ -82,17 +84,32 @@ class EngineApp(faust.App):
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self._committers: dict[tuple[str, int], Committer] = {}
         self._unwritten: Counter[TP] = Counter()
+        self._acknowledgements: set[asyncio.Future[None]] = set()
         self._reader: SourceReader | None = None
         self._fail = fail
         self.client: dict[str, Any] = {
-            "bootstrap_servers": options.bootstrap_servers, "request_timeout_ms": int(options.request_timeout_seconds * 1000), **options.client
+            "bootstrap_servers": options.bootstrap_servers,
+            "request_timeout_ms": int(options.request_timeout_seconds * 1000),
+            **options.client,
         }
         self.reader_client = {**self.client, "fetch_max_wait_ms": options.fetch_max_wait_ms}
-        self.writer = Writer(self.client, id, request_timeout_seconds=options.request_timeout_seconds, allow_unfenced=options.allow_unfenced)
+        self.writer = Writer(
+            self.client, id, request_timeout_seconds=options.request_timeout_seconds, allow_unfenced=options.allow_unfenced
+        )
         servers = ";".join(f"engine://{server}" for server in options.bootstrap_servers.split(","))
         super().__init__(
-            id, broker=servers, store="engine://", TableManager=EngineTableManager, topic_disable_leader=True, topic_allow_declare=True,
-            agent_supervisor="mode.CrashingSupervisor", web_enabled=False, stream_wait_empty=True, key_serializer="raw", value_serializer="raw", **kwargs,
+            id,
+            broker=servers,
+            store="engine://",
+            TableManager=EngineTableManager,
+            topic_disable_leader=True,
+            topic_allow_declare=True,
+            agent_supervisor="mode.CrashingSupervisor",
+            web_enabled=False,
+            stream_wait_empty=True,
+            key_serializer="raw",
+            value_serializer="raw",
+            **kwargs,
         )
         self.on_partitions_revoked.connect(self.give_up)
 
@@ -104,7 +121,9 @@ class EngineApp(faust.App):
             assert topic not in self.sources, f"{topic} feeds one table only"
             self.sources[topic] = table
         channel = self.topic(
-            *topics, partitions=table.partitions, maxsize=1024,
+            *topics,
+            partitions=table.partitions,
+            maxsize=1024,
             schema=BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"),
         )
 
@@ -112,6 +131,8 @@ class EngineApp(faust.App):
             async for event in stream.noack().events():
                 try:
                     self._apply(table, event, apply)
+                except NotOwnedError:
+                    continue  # revoked while it waited in the agent's queue: its next owner reads it again
                 except BaseException as exc:
                     self.fail(exc)
                     raise
@@ -120,26 +141,13 @@ class EngineApp(faust.App):
 
     def _apply(self, table: Table[Any], event: Any, apply: Callable[[Unit[Any]], None]) -> None:
         message: BatchMessage = event.message
-        source, records = message.topic.encode(), message.records
-        state, committer = table.state(message.partition), self._committers[table.name, message.partition]
-        known = split_at(records, state.applied(source))
-        if known:
-            metrics.RECORDS_SKIPPED.labels(message.topic).inc(known)
-        replayed, position = records[:known], known
-        units: list[Unit[Any]] = []
-        while True:
-            unit: Unit[Any] = Unit(state, message.topic, records[position:], replayed, self.options.batch_max_bytes)
-            apply(unit)
-            position += unit.taken
-            if unit.taken:
-                state.advance(source, records[position - 1].offset + 1)
-            committer.submit(unit)
-            units.append(unit)
-            if position >= len(records):
-                break
-            assert unit.taken, "an agent must take at least one record"
-            replayed = []
-        asyncio.ensure_future(self._acknowledge(event, units))
+        state, committer = table.state(message.partition), self._committers.get((table.name, message.partition))
+        if committer is None:
+            raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
+        units = apply_records(state, message.topic, message.records, apply, committer.submit, self.options.batch_max_bytes)
+        acknowledgement = asyncio.ensure_future(self._acknowledge(event, units))
+        self._acknowledgements.add(acknowledgement)
+        acknowledgement.add_done_callback(self._acknowledgements.discard)
 
     async def _acknowledge(self, event: Any, units: list[Unit[Any]]) -> None:
         """The batch was applied: acknowledge it when its units are written and everything they caused is seen through."""
@@ -187,13 +195,19 @@ class EngineApp(faust.App):
         """Read the sources until cancelled."""
         if not positions:
             return
-        self._reader = SourceReader(
-            self.reader_client, positions, generation=generation, batch_max_records=self.options.batch_max_records, deliver=self._deliver, has_room=self._has_room
+        self._reader = reader = SourceReader(
+            self.reader_client,
+            positions,
+            generation=generation,
+            batch_max_records=self.options.batch_max_records,
+            deliver=self._deliver,
+            has_room=self._has_room,
         )
         try:
-            await self._reader.run()
+            await reader.run()
         finally:
-            self._reader = None
+            if self._reader is reader:  # a slow broker may let this one close after its successor began
+                self._reader = None
 
     async def _deliver(self, message: BatchMessage) -> None:
         self._unwritten[message.tp] += 1
@@ -222,7 +236,9 @@ class EngineApp(faust.App):
             await tell()
         committers, self._committers = self._committers, {}
         if committers:
-            await asyncio.wait([asyncio.ensure_future(c.drain()) for c in committers.values()], timeout=self.options.request_timeout_seconds)
+            drains = [asyncio.ensure_future(c.drain()) for c in committers.values()]
+            for drain in (await asyncio.wait(drains, timeout=self.options.request_timeout_seconds))[1]:
+                drain.cancel()
             await asyncio.gather(*(c.stop() for c in committers.values()))
         for table in self.tables.values():
             table.give_up()
@@ -234,8 +250,8 @@ class EngineApp(faust.App):
         metrics.FENCED.set(self.writer.fenced)
         if not self.writer.fenced:
             logger.warning(
-                "this broker cannot fence: no idempotent writes (a retried write may be appended twice) and no producer epochs (a worker that was paused "
-                "past its session may overwrite its successor's state). Fit for a trial, not for production."
+                "this broker cannot fence: no idempotent writes (a retried write may be appended twice) and no producer epochs "
+                "(a worker that was paused past its session may overwrite its successor's state). Fit for a trial, not for production."
             )
         await super().on_start()
 

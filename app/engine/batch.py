@@ -17,7 +17,18 @@ class BatchMessage(ConsumerMessage):
     def __init__(self, tp: TP, records: Sequence[Any], generation_id: int) -> None:
         last = records[-1]
         super().__init__(
-            tp.topic, tp.partition, last.offset, (last.timestamp or 0) / 1000.0, last.timestamp_type, (), None, b"", None, 0, 0, tp,
+            tp.topic,
+            tp.partition,
+            last.offset,
+            (last.timestamp or 0) / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            b"",
+            None,
+            0,
+            0,
+            tp,
             generation_id=generation_id,
         )
         self.records = records

@@ -19,14 +19,16 @@ T = TypeVar("T")
 class Unit(Generic[T]):
     """One atomic step of one partition: what an agent reads from, changes and emits.
 
-    ``records()`` yields the source records that are not applied yet; iterating is what marks them as applied. It ends early when the changed state
-    grows too large for one changelog batch: the rest comes as the next unit. ``replayed`` are records that a former run applied, but did not see through
-    to the end: their effects on state are there, what follows from them may have to be done again.
+    ``records()`` yields the source records that are not applied yet; iterating is what marks them as applied. It ends early when the
+    changed state grows too large for one changelog batch: the rest comes as the next unit. ``replayed`` are records that a former run
+    applied, but did not see through to the end: their effects on state are there, what follows from them may have to be done again.
     """
 
     __slots__ = ("_limit_bytes", "_position", "_records", "done", "holds", "outputs", "partition", "replayed", "state", "topic")
 
-    def __init__(self, state: PartitionState[T], topic: str = "", records: Sequence[Any] = (), replayed: Sequence[Any] = (), limit_bytes: int = 0) -> None:
+    def __init__(
+        self, state: PartitionState[T], topic: str = "", records: Sequence[Any] = (), replayed: Sequence[Any] = (), limit_bytes: int = 0
+    ) -> None:
         self.state = state
         self.topic = topic
         self.partition = state.number
@@ -101,7 +103,9 @@ class Committer:
 
     def _abandon(self, unit: Unit[Any]) -> None:
         if not unit.done.done():
-            unit.done.set_exception(NotOwnedError(f"partition {unit.partition} of table {self._table.name} was given up before the unit was written"))
+            unit.done.set_exception(
+                NotOwnedError(f"partition {unit.partition} of table {self._table.name} was given up before the unit was written")
+            )
             unit.done.exception()
 
     async def _run(self) -> None:
@@ -131,6 +135,39 @@ class Committer:
             first, count = await self._writer.write_batch(self._table.changelog_topic_name, state.number, changes.items())
             state.written(changes, first + count - 1)
             self._flush.observe(perf_counter() - began)
+
+
+def apply_records(
+    state: PartitionState[T],
+    topic: str,
+    records: Sequence[Any],
+    apply: Callable[[Unit[T]], None],
+    submit: Callable[[Unit[T]], None],
+    limit_bytes: int,
+) -> list[Unit[T]]:
+    """Let ``apply`` work through a batch in as many units as its state needs: what the mark covers is ``replayed``, the rest is applied
+    and marked.
+
+    Each unit is submitted before the next one is made, without an await in between.
+    """
+    source = topic.encode()
+    known = split_at(records, state.applied(source))
+    if known:
+        metrics.RECORDS_SKIPPED.labels(topic).inc(known)
+    replayed, position = records[:known], known
+    units: list[Unit[T]] = []
+    while True:
+        unit: Unit[T] = Unit(state, topic, records[position:], replayed, limit_bytes)
+        apply(unit)
+        position += unit.taken
+        if unit.taken:
+            state.advance(source, records[position - 1].offset + 1)
+        submit(unit)
+        units.append(unit)
+        if position >= len(records):
+            return units
+        assert unit.taken, "an agent must take at least one record"
+        replayed = []
 
 
 def split_at(records: Sequence[Any], offset: int) -> int:

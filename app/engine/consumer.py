@@ -103,7 +103,7 @@ class GroupConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Service) -> None:
         """Faust's fetch loop: nothing to fetch here, so it only waits to be stopped."""
-        while not (self.should_stop or fetcher.should_stop):
+        while not (self.should_stop or fetcher.should_stop):  # noqa: ASYNC110  Faust sets flags, no event that could be awaited for both
             await asyncio.sleep(0.5)
 
     async def perform_seek(self) -> None:

@@ -1,9 +1,10 @@
 """The writer: one Kafka producer in which every table partition writes under a producer id and epoch of its own.
 
-A partition's producer id belongs to the partition (InitProducerId with the transactional id ``<application>-<partition>``), its epoch grows with each
-owner. The broker refuses a batch of an older epoch as soon as the log has seen a newer one, transactional or not. So the first thing a new owner
-writes to each changelog is a marker; once it is acknowledged, nothing of the previous owner can be appended, however late it wakes up, and the marker's
-offset is the end up to which to recover. No transaction is ever opened. Outputs travel under the producer's own id.
+A partition's producer id belongs to the partition (InitProducerId with the transactional id ``<application>-<partition>``), its epoch
+grows with each owner. The broker refuses a batch of an older epoch as soon as the log has seen a newer one, transactional or not. So the
+first thing a new owner writes to each changelog is a marker; once it is acknowledged, nothing of the previous owner can be appended,
+however late it wakes up, and the marker's offset is the end up to which to recover. No transaction is ever opened. Outputs travel under
+the producer's own id.
 
 What it does not fence, see recovery.py and the streams: records sent to other topics (they must be harmless when repeated) and HTTP.
 """
@@ -24,7 +25,8 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from app.errors import BrokerError, FencedError, ProduceError
 
-#: The coordinator forgets a transactional id after 7 days without InitProducerId (transactional.id.expiration.ms), and would then fence nobody.
+#: The coordinator forgets a transactional id after 7 days without InitProducerId (transactional.id.expiration.ms), and would then fence
+#: nobody.
 RENEW_AFTER_SECONDS = 24 * 3600.0
 #: One changelog batch must fit: the units are cut at a quarter of it (EngineOptions.batch_max_bytes).
 MAX_BATCH_BYTES = 8 * 1024**2
@@ -98,8 +100,8 @@ class Writer:
         self.fenced = await self._broker_gives_producer_ids()
         if not self.fenced and not self._allow_unfenced:
             raise BrokerError(
-                "this broker gives no producer ids, so a paused worker could overwrite the state of its successor and a retried write could be "
-                "appended twice. Use Apache Kafka, or set kafka.allow_unfenced = true for a trial on the embedded broker."
+                "this broker gives no producer ids, so a paused worker could overwrite the state of its successor and a retried write "
+                "could be appended twice. Use Apache Kafka, or set kafka.allow_unfenced = true for a trial on the embedded broker."
             )
         producer = self._new_producer(enable_idempotence=self.fenced)
         if self.fenced:
@@ -148,7 +150,9 @@ class Writer:
                 if not await client.ready(node, group=ConnectionGroup.COORDINATION):
                     raise kafka_errors.NodeNotReadyError(node)
                 answer = await client.send(
-                    node, InitProducerIdRequest(transactional_id=transactional_id, transaction_timeout_ms=60_000), group=ConnectionGroup.COORDINATION
+                    node,
+                    InitProducerIdRequest(transactional_id=transactional_id, transaction_timeout_ms=60_000),
+                    group=ConnectionGroup.COORDINATION,
                 )
                 if (error := kafka_errors.for_code(answer.error_code)) is not kafka_errors.NoError:
                     raise error(transactional_id)

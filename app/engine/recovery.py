@@ -1,7 +1,8 @@
 """Brings the tables of a new assignment up to date, with a reader of its own, and keeps standbys warm.
 
-For each assignment: take the next epoch of every partition, write the owner's marker to every changelog, read each changelog from what the local store has
-up to the marker, check that the recovered marks reach the committed offsets, and only then let the sources flow. The next rebalance cancels all of it.
+For each assignment: take the next epoch of every partition, write the owner's marker to every changelog, read each changelog from what
+the local store has up to the marker, check that the recovered marks reach the committed offsets, and only then let the sources flow. The
+next rebalance cancels all of it.
 """
 
 from __future__ import annotations
@@ -81,7 +82,11 @@ class Recovery(Service):
             positions = await self._positions()
             await self.app.begin_generation(self.actives)
             logger.info(
-                "generation %d: own partitions %s, standby for %s, recovered in %.1f s", generation, sorted(self.actives), sorted(self.standbys), monotonic() - began
+                "generation %d: own partitions %s, standby for %s, recovered in %.1f s",
+                generation,
+                sorted(self.actives),
+                sorted(self.standbys),
+                monotonic() - began,
             )
             self.in_recovery = False
             await self._tell_faust()
@@ -112,8 +117,8 @@ class Recovery(Service):
             end = ends[table, p]
             if database.offset is not None and database.offset >= end:
                 raise StateError(
-                    f"{database.path} holds changelog offset {database.offset}, but {table.changelog_topic_name}/{p} ends at {end}: the topic was deleted or is "
-                    f"another cluster's. Remove {database.path.parent} if the topic is right."
+                    f"{database.path} holds changelog offset {database.offset}, but {table.changelog_topic_name}/{p} ends at {end}: "
+                    f"the topic was deleted or is another cluster's. Remove {database.path.parent} if the topic is right."
                 )
             behind[aiokafka.TopicPartition(table.changelog_topic_name, p)] = (database, end, metrics.RECOVERED.labels(table.name))
         await self._read_changelogs(behind)
@@ -145,9 +150,9 @@ class Recovery(Service):
             applied = table.state(tp.partition).applied(tp.topic.encode())
             if offset is not None and offset > applied:
                 raise StateError(
-                    f"table {table.name}/{tp.partition} came back with {tp.topic} applied up to {applied}, but {offset} is committed: its changelog "
-                    f"{table.changelog_topic_name} lost records (deleted, or retention instead of compaction?). Going on would lose events. Restore the changelog, or "
-                    f"reset the group's offsets to rebuild the table from the events."
+                    f"table {table.name}/{tp.partition} came back with {tp.topic} applied up to {applied}, but {offset} is committed: "
+                    f"its changelog {table.changelog_topic_name} lost records (deleted, or retention instead of compaction?). "
+                    "Going on would lose events. Restore the changelog, or reset the group's offsets to rebuild the table from the events."
                 )
         return committed
 
@@ -165,7 +170,9 @@ class Recovery(Service):
     async def _follow_standbys(self) -> None:
         """Apply the changelogs of standby partitions as they grow, until the next rebalance."""
         databases = {
-            aiokafka.TopicPartition(t.changelog_topic_name, p): (t.store.open(p), metrics.RECOVERED.labels(t.name)) for t in self.tables.values() for p in self.standbys
+            aiokafka.TopicPartition(t.changelog_topic_name, p): (t.store.open(p), metrics.RECOVERED.labels(t.name))
+            for t in self.tables.values()
+            for p in self.standbys
         }
         if not databases:
             return
@@ -179,7 +186,7 @@ class Recovery(Service):
                     await asyncio.sleep(0)
 
 
-class changelog_reader:  # noqa: N801  a context manager, named like the verb phrase it stands for
+class changelog_reader:
     """A consumer without a group, assigned to these partitions."""
 
     def __init__(self, client: Mapping[str, Any], partitions: list[aiokafka.TopicPartition]) -> None:
@@ -202,5 +209,3 @@ async def _seek(reader: aiokafka.AIOKafkaConsumer, databases: Mapping[aiokafka.T
     beginnings = await reader.beginning_offsets(empty) if empty else {}
     for tp, database in databases.items():
         reader.seek(tp, beginnings[tp] if database.offset is None else database.offset + 1)
-
-

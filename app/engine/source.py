@@ -1,13 +1,15 @@
 """Reads the source partitions of one generation, from their committed offsets, and hands them out as batches.
 
-A reader lives as long as one assignment: it is made after recovery with the exact positions to start from and closed at the next rebalance, so no record
-of one assignment can be taken for one of another. A partition gets its next batch only while it has room (few units in flight), which bounds memory.
+A reader lives as long as one assignment: it is made after recovery with the exact positions to start from and closed at the next
+rebalance, so no record of one assignment can be taken for one of another. A partition gets its next batch only while it has room (few
+units in flight), which bounds memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiokafka
@@ -128,7 +130,5 @@ class SourceReader:
 
 
 async def _stop(consumer: aiokafka.AIOKafkaConsumer) -> None:
-    try:
+    with suppress(TimeoutError, KafkaError, OSError):  # the connection is gone; there is nothing to hand back
         await asyncio.wait_for(consumer.stop(), 5)
-    except (TimeoutError, KafkaError, OSError):
-        pass  # the connection is gone; there is nothing to hand back

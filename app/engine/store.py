@@ -15,9 +15,11 @@ import rocksdict
 from faust.stores.base import Store as FaustStore
 from faust.types import TP
 
+from app.errors import StateError
+
 HIDDEN_PREFIX = b"__"
 _OFFSET_KEY = b"__offset"
-#: Read back at most this much at once in a scan.
+#: By size: one cache for all databases of the process.
 _BLOCK_CACHE: dict[int, rocksdict.Cache] = {}
 
 
@@ -43,7 +45,12 @@ class Database:
 
     def __init__(self, path: Path, block_cache_bytes: int) -> None:
         self.path = path
-        self._db = rocksdict.Rdict(str(path), options=_options(block_cache_bytes))
+        try:
+            self._db = rocksdict.Rdict(str(path), options=_options(block_cache_bytes))
+        except Exception as exc:  # rocksdict raises the bare class
+            raise StateError(
+                f"cannot open {path}: {exc}. Does another process use this data directory? Otherwise remove it: the changelog has it all"
+            ) from exc
         raw = self._db.get(_OFFSET_KEY)
         #: Offset of the last changelog record that is in here, None when empty.
         self.offset: int | None = None if raw is None else int(raw)
@@ -98,6 +105,10 @@ class EngineStore(FaustStore):
 
     def opened(self, partition: int) -> Database | None:
         return self._open.get(partition)
+
+    def size_bytes(self) -> int:
+        """On disk, of the open partitions."""
+        return sum(database.size_bytes() for database in self._open.values())
 
     def close_others(self, keep: set[int]) -> None:
         """Close every partition but these, releasing its lock for whoever opens it next."""

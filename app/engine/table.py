@@ -37,7 +37,21 @@ class PartitionState(Generic[T]):
     (an approximate LRU), so that a key that comes often is parsed once, not once per event.
     """
 
-    __slots__ = ("_applied", "_codec", "_database", "_dirty", "_hidden", "_marked", "_old", "_sizes", "_young", "cache_objects", "dirty_bytes", "number", "pending")
+    __slots__ = (
+        "_applied",
+        "_codec",
+        "_database",
+        "_dirty",
+        "_hidden",
+        "_marked",
+        "_old",
+        "_sizes",
+        "_young",
+        "cache_objects",
+        "dirty_bytes",
+        "number",
+        "pending",
+    )
 
     def __init__(self, number: int, database: Database, codec: Codec[T], hidden: dict[bytes, Codec[Any]], cache_objects: int) -> None:
         self.number = number
@@ -157,7 +171,16 @@ class PartitionState(Generic[T]):
 class Table(faust.Table, Generic[T]):
     """A Faust table by its changelog, standbys and assignment; read and written by PartitionState alone."""
 
-    def __init__(self, app: Any, *, name: str, codec: Codec[T], hidden: dict[bytes, Codec[Any]] | None = None, cache_objects: int = 50_000, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        name: str,
+        codec: Codec[T],
+        hidden: dict[bytes, Codec[Any]] | None = None,
+        cache_objects: int = 50_000,
+        **kwargs: Any,
+    ) -> None:
         hidden = hidden or {}
         assert all(key.startswith(HIDDEN_PREFIX) for key in hidden), "hidden keys begin with __"
         self.codec = codec
@@ -183,9 +206,7 @@ class Table(faust.Table, Generic[T]):
 
     def take_over(self, partitions: set[int]) -> None:
         """Recovery is done: these, and only these, are owned now, each starting from its database."""
-        self._states = {
-            p: PartitionState(p, self.store.open(p), self.codec, self.hidden, self.cache_objects) for p in partitions
-        }
+        self._states = {p: PartitionState(p, self.store.open(p), self.codec, self.hidden, self.cache_objects) for p in partitions}
 
     def give_up(self) -> None:
         """A rebalance began: nothing is owned until recovery says so."""
@@ -193,4 +214,6 @@ class Table(faust.Table, Generic[T]):
 
     def _new_changelog_topic(self, **kwargs: Any) -> Any:
         topic = super()._new_changelog_topic(**kwargs)
-        return topic.clone(schema=BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True))
+        return topic.clone(
+            schema=BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
+        )

@@ -18,8 +18,15 @@ def undecodable(error: Exception) -> Violation:
 def emit_dead_letter(unit: Unit[Any], topic: str, record: Any, violation: Violation) -> None:
     """Append the record to the dead-letter topic, keyed by its place: a replay may append it again, and readers keep one of each place."""
     letter = DeadLetter(
-        topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=max(0, record.timestamp or 0), reason=violation.reason,
-        field=violation.field, detail=violation.detail, key=record.key or b"", value=record.value or b"",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=max(0, record.timestamp or 0),
+        reason=violation.reason,
+        field=violation.field,
+        detail=violation.detail,
+        key=record.key or b"",
+        value=record.value or b"",
     )
     unit.emit(topic, unit.partition, f"{record.topic}/{record.partition}/{record.offset}".encode(), letter.SerializeToString())
     metrics.DEAD_LETTERS.labels(record.topic, DeadLetterReason.Name(violation.reason).removeprefix("DEAD_LETTER_REASON_").lower()).inc()

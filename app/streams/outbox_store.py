@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 
 from app.delivery.ledger import Change
 from app.delivery.outbox import is_due
@@ -36,13 +38,36 @@ class TableOutboxStore:
                 if unit.state.get(key) is not None:
                     change(unit.state.obtain(key))
 
-        try:
+        with suppress(NotOwnedError):  # its next owner finds what is durable, and takes it from there
             await self._app.apply_to(self._outbox, partition, apply)
-        except NotOwnedError:
-            pass  # its next owner finds what is durable, and takes it from there
 
-    def pending(self, partition: int) -> Iterator[str]:
-        """Users with something due in a partition just taken over."""
+    def entries(self, partition: int) -> Iterator[tuple[str, OutboxEntry]]:
+        """All users of a partition with their entries, as they are durable."""
         for key, entry in self._outbox.state(partition).items():
-            if any(is_due(delivery) for delivery in entry.deliveries):
-                yield key.decode()
+            yield key.decode(), entry
+
+
+class PendingScan:
+    """After a take-over, finds the users whom the former owner left with something due, while everything else already runs."""
+
+    #: Entries looked at before other tasks get the event loop.
+    STEP = 500
+
+    def __init__(self, store: TableOutboxStore, due: Callable[[Iterable[str]], None]) -> None:
+        self._store = store
+        self._due = due
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, partitions: Iterable[int]) -> None:
+        self._task = asyncio.create_task(self._scan(list(partitions)), name="outbox scan")
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _scan(self, partitions: list[int]) -> None:
+        for partition in partitions:
+            entries = self._store.entries(partition)
+            while step := list(islice(entries, self.STEP)):
+                self._due([user_id for user_id, entry in step if any(is_due(delivery) for delivery in entry.deliveries)])
+                await asyncio.sleep(0)

@@ -7,6 +7,7 @@ a thousand callers with one event each cost about as much as one caller with a t
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -235,7 +236,7 @@ class Publisher:
         except BrokerError as exc:
             self._fail_queue(partition, exc)
         except Exception as exc:
-            self._abandon(producer)
+            self._abandon(producer, exc)
             self._fail_queue(partition, self._described(exc, partition))
         finally:
             del self._pumps[partition]
@@ -265,7 +266,7 @@ class Publisher:
                 entry.request.acknowledge(entry.place, Position(partition, base + index if base >= 0 else -1))
             return
         # After a failed batch the broker expects its sequence numbers for ever: only a new producer can go on.
-        self._abandon(producer)
+        self._abandon(producer, exc)
         for entry in entries:
             entry.request.fail(self._described(exc, partition))
 
@@ -296,6 +297,10 @@ class Publisher:
             bootstrap_servers=self._bootstrap_servers, acks="all", enable_idempotence=self._idempotent,
             request_timeout_ms=int(self._timeout * 1000), max_batch_size=MAX_BATCH_BYTES, linger_ms=0,
         )
+        if self._idempotent:
+            # aiokafka never gives up a batch that it retries, but does so with one that finds no leader for the request time-out: that is
+            # what a restarting broker looks like, and the batches after it would all be out of sequence.
+            producer._message_accumulator._batch_ttl = math.inf
         try:
             async with asyncio.timeout(self._timeout):
                 await producer.start()
@@ -321,12 +326,12 @@ class Publisher:
         except TimeoutError:
             raise UnknownTopicOrPartitionError from None
 
-    def _abandon(self, producer: AIOKafkaProducer | None) -> None:
-        """Lets go of a producer that failed; the next batch connects anew."""
+    def _abandon(self, producer: AIOKafkaProducer | None, reason: BaseException) -> None:
+        """Lets go of a producer that failed, with all that it still holds; the next batch connects anew."""
         if producer is None or producer is not self._producer:
             return
         self._producer = None
-        task = asyncio.create_task(_close(producer, 0))
+        task = asyncio.create_task(_close(producer, 0, reason))
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
 
@@ -338,9 +343,9 @@ class Publisher:
             case TimeoutError():
                 return BrokerError(f"Kafka at {self._bootstrap_servers} did not answer within {self._timeout:g} s")
             case _ if partition is None:
-                return BrokerError(f"cannot write to Kafka at {self._bootstrap_servers}: {exc or type(exc).__name__}")
+                return BrokerError(f"cannot write to Kafka at {self._bootstrap_servers}: {_words(exc)}")
             case _:
-                return BrokerError(f"Kafka at {self._bootstrap_servers} did not take a batch for {place}: {exc or type(exc).__name__}")
+                return BrokerError(f"Kafka at {self._bootstrap_servers} did not take a batch for {place}: {_words(exc)}")
 
 
 class _Request:
@@ -383,7 +388,11 @@ def _record(event: Event) -> Record:
     return Record(event.user_id.encode(), event.SerializeToString())
 
 
-async def _close(producer: AIOKafkaProducer, grace_seconds: float, cancel_seconds: float = 5) -> None:
+def _words(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
+
+
+async def _close(producer: AIOKafkaProducer, grace_seconds: float, reason: BaseException | None = None, cancel_seconds: float = 5) -> None:
     """Closes a producer even when its batches can no longer be delivered.
 
     ``stop`` alone would wait for them for ever, as an idempotent producer never gives a batch up; so its sender is ended first
@@ -396,7 +405,8 @@ async def _close(producer: AIOKafkaProducer, grace_seconds: float, cancel_second
     if sender is not None:
         sender.cancel()
         await asyncio.wait([sender], timeout=cancel_seconds)
-    producer._message_accumulator.fail_all(KafkaError("the publisher gave this batch up"))
+    words = f"given up after another batch failed: {_words(reason)}" if reason is not None else "the publisher stopped"
+    producer._message_accumulator.fail_all(KafkaError(words))
     with suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(cancel_seconds):
             await producer.stop()

@@ -1,7 +1,8 @@
 """Ranks every dirty user once per tick, and publishes the lists that differ from what the user would have seen before.
 
-A folded event makes its user dirty. The events' offset is committed only when their users are ranked and the changed lists are written, so the dirty set
-needs no storage of its own: after a crash the events come again, are skipped by the fold, and make their users dirty again.
+A folded event makes its user dirty. The events' offset is committed only when their users are ranked and the changed lists are written,
+so the dirty set needs no storage of its own: after a crash the events come again, are skipped by the fold, and make their users dirty
+again.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from app import metrics
 from app.delivery.outbox import mark_due
@@ -28,7 +29,8 @@ OUTBOX = Codec[OutboxEntry](OutboxEntry.FromString, OutboxEntry.SerializeToStrin
 
 #: Users ranked before other tasks get the event loop: some 10 ms.
 SLICE_USERS = 64
-#: While a partition is behind, its users wait up to this much longer than a tick: a backlog then costs one ranking per user, not one per tick.
+#: While a partition is behind, its users wait up to this much longer than a tick: a backlog then costs one ranking per user, not one per
+#: tick.
 BEHIND_SECONDS = 1.0
 #: Records of a partition not yet folded that count as being behind.
 BEHIND_RECORDS = 2_000
@@ -69,7 +71,9 @@ class RankUsers:
         self._targets = list(targets)
         self._models = models
         self._due = due
+        #: By partition: whom the next round ranks, and whom the present one does.
         self._dirty: dict[int, _Dirty] = {}
+        self._ranking: dict[int, _Dirty] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake: dict[int, asyncio.Event] = {}
 
@@ -99,7 +103,9 @@ class RankUsers:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks.values())
-        self._dirty = {}
+        for waiting in [*self._dirty.values(), *self._ranking.values()]:
+            waiting.ranked.cancel()
+        self._dirty, self._ranking = {}, {}
 
     async def _run(self, partition: int) -> None:
         tick = self._settings.tick_ms / 1000
@@ -109,9 +115,11 @@ class RankUsers:
                 await wake.wait()
                 wake.clear()
                 waiting = self._dirty[partition]
-                while (now := time.monotonic()) < waiting.since + tick + (BEHIND_SECONDS if self._is_behind(partition) else 0):
-                    await asyncio.sleep(min(tick, waiting.since + tick - now) if waiting.since + tick > now else tick)
+                await asyncio.sleep(max(0.0, waiting.since + tick - time.monotonic()))
+                if self._is_behind(partition):
+                    await asyncio.sleep(BEHIND_SECONDS)
                 self._dirty[partition] = _Dirty()
+                self._ranking[partition] = waiting
                 await self._rank_all(partition, waiting.users)
                 waiting.ranked.set_result(None)
         except (asyncio.CancelledError, NotOwnedError):
@@ -134,38 +142,71 @@ class RankUsers:
             await asyncio.sleep(0)
 
     def _rank_slice(self, unit: Unit[OutboxEntry], users: list[tuple[bytes, int]], changed: list[tuple[str, int]]) -> None:
-        profiles: Any = self._profiles.state(unit.partition)
-        models, length, now_ms = self._models(), self._settings.list_length, _now_ms()
-        began, ranked = time.perf_counter(), 0
-        for key, caused_at_ms in users:
-            profile = profiles.get(key)
-            if profile is None:
-                continue  # a dead letter's key
-            ranked += 1
-            recommendations = rank(profile, models, now_ms, length)
-            digest = list_digest(recommendations)
-            entry = unit.state.get(key)
-            if entry is not None and entry.list_digest == digest:
-                continue
-            entry = unit.state.obtain(key)
-            entry.list_digest = digest
-            entry.update.CopyFrom(
-                RecommendationUpdate(
-                    user_id=profile.user_id, version=self._next_version(unit.partition, entry), ranked_at_ms=now_ms, caused_at_ms=caused_at_ms,
-                    current_to_ms=profile.last_event_at_ms, recommendations=recommendations,
-                )
-            )
-            mark_due(entry, self._targets)
-            unit.emit(self._updates_topic, unit.partition, key, entry.update.SerializeToString())
-            changed.append((profile.user_id, caused_at_ms))
-        metrics.RANKINGS.labels("changed").inc(len(changed))
-        metrics.RANKINGS.labels("unchanged").inc(ranked - len(changed))
-        if ranked:
-            metrics.observe_many(metrics.RANKING, (time.perf_counter() - began) / ranked, ranked)
+        profiles = self._profiles.state(unit.partition)
+        began = time.perf_counter()
+        ranked = rank_slice(
+            unit, users, profiles.get, self._models(), now_ms=_now_ms(), list_length=self._settings.list_length, targets=self._targets,
+            updates_topic=self._updates_topic, least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
+        )
+        changed.extend(ranked.changed)
+        metrics.RANKINGS.labels("changed").inc(len(ranked.changed))
+        metrics.RANKINGS.labels("unchanged").inc(ranked.count - len(ranked.changed))
+        if ranked.count:
+            metrics.observe_many(metrics.RANKING, (time.perf_counter() - began) / ranked.count, ranked.count)
 
-    def _next_version(self, partition: int, entry: OutboxEntry) -> int:
-        """Above the last one, and above whatever a former owner of the partition may still send after it was replaced."""
-        return max(entry.update.version + 1, self._app.owner_offsets[self._outbox.name, partition])
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """How many users have a profile and were ranked; and those whose list differs: user id, and when Kafka received the cause."""
+
+    count: int
+    changed: list[tuple[str, int]]
+
+
+def rank_slice(
+    unit: Unit[OutboxEntry],
+    users: Iterable[tuple[bytes, int]],
+    profile_of: Callable[[bytes], Profile | None],
+    models: GlobalModels,
+    *,
+    now_ms: int,
+    list_length: int,
+    targets: Sequence[str],
+    updates_topic: str,
+    least_version: int,
+) -> Ranked:
+    """Rank these users (and when Kafka received the cause); a list that differs goes to the outbox and to the updates, under the next
+    version.
+
+    ``least_version`` is above whatever a former owner of the partition may still send after it was replaced.
+    """
+    count, changed = 0, []
+    for key, caused_at_ms in users:
+        profile = profile_of(key)
+        if profile is None:
+            continue  # a dead letter's key
+        count += 1
+        recommendations = rank(profile, models, now_ms, list_length)
+        digest = list_digest(recommendations)
+        entry = unit.state.get(key)
+        if entry is not None and entry.list_digest == digest:
+            continue
+        entry = unit.state.obtain(key)
+        entry.list_digest = digest
+        entry.update.CopyFrom(
+            RecommendationUpdate(
+                user_id=profile.user_id,
+                version=max(entry.update.version + 1, least_version),
+                ranked_at_ms=now_ms,
+                caused_at_ms=caused_at_ms,
+                current_to_ms=profile.last_event_at_ms,
+                recommendations=recommendations,
+            )
+        )
+        mark_due(entry, targets)
+        unit.emit(updates_topic, unit.partition, key, entry.update.SerializeToString())
+        changed.append((profile.user_id, caused_at_ms))
+    return Ranked(count, changed)
 
 
 def _now_ms() -> int:

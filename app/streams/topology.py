@@ -1,15 +1,14 @@
 """What is connected to what: topics, tables, agents and the services around them. ``build(settings)`` makes the app and starts nothing.
 
-    events ──► fold_profiles ──► profiles ──► rank_users ──► updates
-                 │      ▲                          └──────► outbox ──► deliver ──► targets
-          visits │      │ neighbours
-                 ▼      │
-               fold_items ──► items                     shares ──► global models (every worker)
+events ──► fold_profiles ──► profiles ──► rank_users ──► updates
+             │      ▲                          └──────► outbox ──► deliver ──► targets
+      visits │      │ neighbours
+             ▼      │
+           fold_items ──► items                     shares ──► global models (every worker)
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -24,13 +23,12 @@ from app.errors import NotOwnedError
 from app.settings import Settings
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
-from app.streams.outbox_store import TableOutboxStore
+from app.streams.outbox_store import PendingScan, TableOutboxStore
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
 from app.streams.topics import TopicNames
 from app.streams.views import TableViews
-
 
 #: The group member fetches nothing itself, so aiokafka's "no poll for so long, leave the group" must not apply.
 NEVER_SECONDS = 1e8
@@ -54,7 +52,9 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app = _new_app(settings, advertised_url, fail)
 
     def table(name: str, codec: Any, **kwargs: Any) -> Table[Any]:
-        return app.tables.add(Table(app, name=name, codec=codec, partitions=partitions, cache_objects=max(100, worker.cache_objects // partitions), **kwargs))
+        return app.tables.add(
+            Table(app, name=name, codec=codec, partitions=partitions, cache_objects=max(100, worker.cache_objects // partitions), **kwargs)
+        )
 
     profiles = table("profiles", PROFILES, hidden={SHARE_KEY: SHARE})
     items = table("items", ITEMS)
@@ -76,24 +76,36 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         return Rendered(entry.update, profile)
 
     deliverer = Deliverer(
-        [destination_of(target) for target in settings.targets], store, render,
-        clock=lambda: time.time_ns() // 1_000_000, lease=app.lease_is_good, settings=settings.delivery,
+        [destination_of(target) for target in settings.targets],
+        store,
+        render,
+        clock=lambda: time.time_ns() // 1_000_000,
+        lease=app.lease_is_good,
+        settings=settings.delivery,
     )
     shares = Shares(app, profiles, names.shares, partitions=partitions, interval_seconds=settings.ranking.share_interval_seconds)
     ranker = RankUsers(
-        app, profiles, outbox, updates_topic=names.updates, events_topic=names.events, settings=settings.ranking,
-        targets=[target.name for target in settings.targets], models=lambda: shares.models, due=deliverer.due,
+        app,
+        profiles,
+        outbox,
+        updates_topic=names.updates,
+        events_topic=names.events,
+        settings=settings.ranking,
+        targets=[target.name for target in settings.targets],
+        models=lambda: shares.models,
+        due=deliverer.due,
     )
     app.batched_agent("fold_profiles", profiles, [names.events, names.neighbours], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
 
+    pending = PendingScan(store, deliverer.due)
+
     async def owned(partitions: Iterable[int]) -> None:
         await ranker.begin(partitions)
-        for partition in partitions:
-            deliverer.due(store.pending(partition))
-            await asyncio.sleep(0)
+        pending.begin(partitions)
 
     async def given_up() -> None:
+        pending.stop()
         await ranker.give_up()
         deliverer.revoke(partition_of_id, set(range(kafka.partitions)))
 
@@ -101,21 +113,34 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)
     views = TableViews(app, profiles, items, outbox, partitions=partitions, advertised_url=advertised_url)
-    return Topology(app, views, deliverer, [shares.follow, shares.publish, deliverer.wait])
+    return Topology(app, views, deliverer, [shares.follow, shares.publish, deliverer.wait, views.report])
 
 
 def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseException], None] | None) -> EngineApp:
     kafka, worker = settings.kafka, settings.worker
     options = EngineOptions(
-        bootstrap_servers=kafka.bootstrap_servers, batch_max_records=worker.batch_max_records, batch_max_bytes=worker.batch_max_bytes,
-        block_cache_bytes=worker.block_cache_bytes, fetch_max_wait_ms=kafka.fetch_max_wait_ms, request_timeout_seconds=kafka.request_timeout_seconds,
+        bootstrap_servers=kafka.bootstrap_servers,
+        batch_max_records=worker.batch_max_records,
+        batch_max_bytes=worker.batch_max_bytes,
+        block_cache_bytes=worker.block_cache_bytes,
+        fetch_max_wait_ms=kafka.fetch_max_wait_ms,
+        request_timeout_seconds=kafka.request_timeout_seconds,
         allow_unfenced=kafka.allow_unfenced,
     )
     return EngineApp(
-        kafka.application_id, options=options, worker_name=advertised_url, fail=fail, datadir=worker.data_dir, canonical_url=advertised_url,
-        topic_partitions=kafka.partitions, topic_replication_factor=kafka.replication_factor, table_standby_replicas=worker.standby_replicas,
-        broker_commit_interval=kafka.commit_interval_seconds, broker_session_timeout=kafka.session_timeout_seconds,
-        broker_heartbeat_interval=kafka.heartbeat_interval_seconds, broker_rebalance_timeout=kafka.rebalance_timeout_seconds,
+        kafka.application_id,
+        options=options,
+        worker_name=advertised_url,
+        fail=fail,
+        datadir=worker.data_dir,
+        canonical_url=advertised_url,
+        topic_partitions=kafka.partitions,
+        topic_replication_factor=kafka.replication_factor,
+        table_standby_replicas=worker.standby_replicas,
+        broker_commit_interval=kafka.commit_interval_seconds,
+        broker_session_timeout=kafka.session_timeout_seconds,
+        broker_heartbeat_interval=kafka.heartbeat_interval_seconds,
+        broker_rebalance_timeout=kafka.rebalance_timeout_seconds,
         # Faust's consumer wants it above the session time-out; the engine's own requests use the setting as it is.
         broker_request_timeout=max(kafka.request_timeout_seconds, kafka.session_timeout_seconds, kafka.rebalance_timeout_seconds) + 5,
         broker_max_poll_interval=NEVER_SECONDS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from faust.types import TP
 
 from app import metrics
@@ -12,12 +14,22 @@ from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
+#: Seconds between two looks at the disk.
+_SIZE_EVERY = 30
+
 
 class TableViews:
     """Implements app.web.views.Views."""
 
     def __init__(
-        self, app: EngineApp, profiles: Table[Profile], items: Table[Item], outbox: Table[OutboxEntry], *, partitions: int, advertised_url: str
+        self,
+        app: EngineApp,
+        profiles: Table[Profile],
+        items: Table[Item],
+        outbox: Table[OutboxEntry],
+        *,
+        partitions: int,
+        advertised_url: str,
     ) -> None:
         self._app = app
         self._profiles = profiles
@@ -55,8 +67,6 @@ class TableViews:
         app = self._app
         recovery = app.tables.recovery
         lags = app.lags()
-        for (topic, partition), lag in lags.items():
-            metrics.LAG.labels(topic, partition).set(lag)
         reason = "ready"
         if not recovery.completed.is_set():
             reason = "recovering" if recovery.in_recovery else "joining the group"
@@ -65,6 +75,24 @@ class TableViews:
         elif not app.lease_is_good():
             reason = "no heartbeat from the group's coordinator"
         return WorkerStatus(
-            ready=reason == "ready", reason=reason, active_partitions=tuple(self._profiles.owned), standby_partitions=tuple(sorted(recovery.standbys)),
-            lag=lags, recovering=recovery.in_recovery, fenced=app.writer.fenced, alive=not app.should_stop,
+            ready=reason == "ready",
+            reason=reason,
+            active_partitions=tuple(self._profiles.owned),
+            standby_partitions=tuple(sorted(recovery.standbys)),
+            lag=lags,
+            recovering=recovery.in_recovery,
+            fenced=app.writer.fenced,
+            alive=not app.should_stop,
         )
+
+    async def report(self) -> None:
+        """Keep the gauges of lag and of bytes on disk current, until cancelled."""
+        turn = 0
+        while True:
+            for (topic, partition), lag in self._app.lags().items():
+                metrics.LAG.labels(topic, partition).set(lag)
+            if turn % _SIZE_EVERY == 0:
+                for table in (self._profiles, self._items, self._outbox):
+                    metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
+            turn += 1
+            await asyncio.sleep(1)
