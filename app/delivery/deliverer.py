@@ -125,7 +125,7 @@ class Deliverer:
                 seen += 1
                 if seen % _USERS_IN_A_ROW == 0:
                     await asyncio.sleep(0)
-            await line.sleep(self._clock())
+            await line.sleep(self._clock() if self._lease() else None)
 
     def _begin_turn(self, line: _Line, turn: Turn) -> None:
         """What the outbox says about the user whose turn it is: an attempt, or the turn is over."""
@@ -318,10 +318,12 @@ class _Line:
         self.lane.disabled = True
         TARGET_DISABLED.labels(self.name).set(1)
 
-    async def sleep(self, now_ms: int) -> None:
-        """Until someone is due, a turn ends, or the next timer rings."""
+    async def sleep(self, now_ms: int | None) -> None:
+        """Until someone is due, a turn ends, or the next timer rings; timers do not count without a lease (``now_ms`` None)."""
         next_at_ms = self.lane.next_at_ms()
-        seconds = _LOOK_UP_SECONDS if next_at_ms is None else min(_LOOK_UP_SECONDS, max(0.001, (next_at_ms - now_ms) / 1000))
+        seconds = _LOOK_UP_SECONDS
+        if now_ms is not None and next_at_ms is not None:
+            seconds = min(seconds, max(0.001, (next_at_ms - now_ms) / 1000))
         try:
             async with asyncio.timeout(seconds):
                 await self.wake.wait()

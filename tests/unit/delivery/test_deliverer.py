@@ -275,6 +275,23 @@ async def test_without_a_lease_nothing_leaves_and_the_user_stays_due() -> None:
         await until(lambda: world.store.delivery("ann").confirmed_version == 1)
 
 
+async def test_a_worker_without_a_lease_does_not_spin() -> None:
+    world = _World()
+    asked = 0
+
+    def lease() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    world.people.change("ann")
+    deliverer = a_deliverer([world.target], world.store, world.people, clock=real_clock, lease=lease, connect=lambda _: world.client)
+    async with _running(deliverer):
+        deliverer.due(["ann"])
+        await asyncio.sleep(0.2)
+    assert asked < 10
+
+
 async def test_a_lease_lost_while_the_mark_was_written_stops_the_request() -> None:
     clock = Clock()
     world = _World(clock)
