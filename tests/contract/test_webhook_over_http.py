@@ -108,15 +108,15 @@ async def test_a_hanging_target_delays_no_other_and_is_timed_out() -> None:
         return web.Response()
 
     async with Inbox(hang) as hanging, Inbox() as working:
-        targets = [webhook("hangs", hanging.url, timeout_seconds=0.5, concurrency=100), webhook("works", working.url)]
+        targets = [webhook("hangs", hanging.url, timeout_seconds=2, concurrency=100), webhook("works", working.url)]
         async with _running(a_deliverer(targets, store, people, max_in_flight=20)) as deliverer:
             started = time.monotonic()
             deliverer.due(users)
             await until(lambda: all(store.delivery(user, "works").confirmed_version == 1 for user in users))
-            # Ten rounds of ten at half a second each is what waiting for the other would take.
-            assert time.monotonic() - started < 2.5
+            # Ten rounds of ten at two seconds each is what waiting for the other would take.
+            assert time.monotonic() - started < 10
             await until(lambda: any(store.delivery(user, "hangs").attempts for user in users))
-            assert any("no answer within 0.5 s" in store.delivery(user, "hangs").last_error for user in users)
+            assert any("no answer within 2 s" in store.delivery(user, "hangs").last_error for user in users)
         never.set()
 
 
@@ -147,7 +147,7 @@ async def test_a_target_is_paused_for_the_seconds_it_asks_for() -> None:
         started = time.monotonic()
         deliverer.due(["ann"])
         await until(lambda: store.delivery("ann").confirmed_version == 1)
-    assert 1.0 <= time.monotonic() - started < 3.0
+    assert 1.0 <= time.monotonic() - started < 10
 
 
 async def test_410_ends_all_requests_to_a_target() -> None:

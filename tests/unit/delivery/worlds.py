@@ -150,7 +150,7 @@ def a_deliverer(
     return Deliverer(targets, store, people.render, clock=clock, lease=lease, settings=settings, connect=connect)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Returns when the condition holds; fails the test if it does not within the time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # it asks what the tested code did, and no event says so
