@@ -23,7 +23,8 @@ help: ## Say what there is.
 	@echo
 	@echo "See it: make run. Change it: CONTRIBUTING.md."
 
-setup: $(READY) ## Install everything into .venv (Python 3.11 to 3.13; about a minute).
+setup: $(READY) ## Install everything into .venv (Python 3.11 to 3.13; a minute or two).
+	@echo "ready: $(BIN)/tidings --help"
 
 # Again when pyproject.toml has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
 $(READY): pyproject.toml
@@ -39,7 +40,6 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' \
 	  | awk '!/^Requirement already|^  / {print; fflush()}'
 	@touch $@
-	@echo "==> ready: $(BIN)/tidings --help"
 
 run: $(READY) ## See it: a broker, a worker, a shop and an inbox on this machine, and a page that shows a click reach the email.
 	@exec $(BIN)/tidings demo

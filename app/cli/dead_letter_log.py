@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -54,7 +54,7 @@ def reason_of(letter: DeadLetter) -> str:
     return next((name for name, value in REASONS.items() if value == letter.reason), str(letter.reason))
 
 
-async def read_dead_letters(kafka: KafkaSettings, wanted: LetterFilter) -> AsyncIterator[DeadLetter]:
+async def read_dead_letters(kafka: KafkaSettings, wanted: LetterFilter) -> AsyncGenerator[DeadLetter, None]:
     """Letters that the filter accepts, oldest first within a partition, up to the end as it was when the reading began.
 
     Raises CommandError without the topic, BrokerError when the broker does not answer.
