@@ -50,8 +50,8 @@ Everything runs on this machine, on free ports of 127.0.0.1, with tokens made fo
 def demo(port: int | None, kafka: str | None, no_browser: bool) -> None:
     """See a click in a shop change an email within a second."""
     console = Console(highlight=False)
-    asyncio.run(_until_stopped(_demo(Plan(kafka or "", port), console, open_page=not no_browser)))
-    console.print("\nStopped; nothing is left behind.")
+    asyncio.run(_until_stopped(_demo(Plan(kafka or "", port), console, open_page=not no_browser), console))
+    console.print("  Stopped; nothing is left behind.")
 
 
 async def _demo(plan: Plan, console: Console, open_page: bool) -> None:
@@ -91,7 +91,7 @@ async def _demo(plan: Plan, console: Console, open_page: bool) -> None:
         await watch.until_a_part_dies()
 
 
-async def _until_stopped(work: Awaitable[None]) -> None:
+async def _until_stopped(work: Awaitable[None], console: Console) -> None:
     """Ctrl-C and SIGTERM cancel the work once; its cleaning up is not interrupted by another."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
@@ -101,6 +101,7 @@ async def _until_stopped(work: Awaitable[None]) -> None:
         nonlocal stopping
         if not stopping:
             stopping = True
+            console.print("\n  Stopping.")
             task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):

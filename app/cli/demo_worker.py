@@ -18,7 +18,8 @@ from app.errors import CommandError
 from app.settings import KafkaSettings
 
 TOKEN_VARIABLE, SECRET_VARIABLE = "TIDINGS_DEMO_TOKEN", "TIDINGS_DEMO_WEBHOOK_SECRET"
-_STOP_SECONDS = 20.0
+#: A worker that is just joining takes up to ten; nothing of a demo's is worth waiting for.
+_STOP_SECONDS = 5.0
 _LOG_LINES_SHOWN = 25
 _LOG_TAIL_BYTES = 32_768
 
