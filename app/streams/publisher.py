@@ -7,32 +7,27 @@ a thousand callers with one event each cost about as much as one caller with a t
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from app.errors import BrokerError
 from app.settings import Settings
+from app.streams.producer_connection import ProducerConnection
 from tidings.events.v1.event_pb2 import Event
 
-#: Bytes of a RecordBatch: a quarter of what a broker takes by default (message.max.bytes), so a batch is never refused for its size.
-MAX_BATCH_BYTES = 256 * 1024
 #: Bytes accepted and not yet settled; a caller waits for room, at most the request time-out.
 MAX_BUFFERED_BYTES = 32 * 1024**2
 #: A record's share of the buffer beside its key and value.
 _RECORD_OVERHEAD_BYTES = 100
-#: How long a topic that is being created may take to appear.
-_TOPIC_APPEARS_SECONDS = 5
 #: Events that enter the queues at once, and such steps of `publish_many` that wait for their acknowledgement.
 _STEP_EVENTS = 1_000
 _MAX_STEPS_IN_FLIGHT = 32
@@ -87,15 +82,14 @@ class Publisher:
         self.topic = topic
         self.partitions = partitions
         self._bootstrap_servers = bootstrap_servers
-        self._idempotent = idempotent
+        self._connection = ProducerConnection(
+            bootstrap_servers, topic, partitions, idempotent=idempotent, request_timeout_seconds=request_timeout_seconds
+        )
         self._timeout = request_timeout_seconds
         self._max_buffered_bytes = max_buffered_bytes
         self._clock = clock
-        self._producer: AIOKafkaProducer | None = None
-        self._connecting = asyncio.Lock()
         self._queues: dict[int, deque[_Entry]] = {}
         self._pumps: dict[int, asyncio.Task[None]] = {}
-        self._abandoned: set[asyncio.Task[None]] = set()
         self._buffered_bytes = 0
         self._room = asyncio.Event()
         self._stopped = False
@@ -118,7 +112,7 @@ class Publisher:
 
     async def start(self) -> None:
         """Connects and checks the topic. Raises BrokerError, which names the address or the topic."""
-        await self._connected()
+        await self._connection.producer()
 
     async def publish(self, events: Sequence[Event]) -> list[Position]:
         """Writes the events, keyed by user id, and returns their positions in the same order once all are acknowledged.
@@ -183,13 +177,9 @@ class Publisher:
             await asyncio.wait(pumps, timeout=self._timeout)
         for pump in self._pumps.values():
             pump.cancel()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await _close(producer, self._timeout)
+        await self._connection.close()
         for partition in list(self._queues):
             self._fail_queue(partition, BrokerError("the publisher was stopped"))
-        if self._abandoned:
-            await asyncio.wait(list(self._abandoned))
 
     # ------------------------------------------------------------------ queues
 
@@ -217,7 +207,7 @@ class Publisher:
         producer = None
         try:
             while queue:
-                producer = await self._connected()
+                producer = await self._connection.producer()
                 builder = producer.create_batch()
                 taken: list[_Entry] = []
                 while queue:
@@ -236,8 +226,8 @@ class Publisher:
         except BrokerError as exc:
             self._fail_queue(partition, exc)
         except Exception as exc:
-            self._abandon(producer, exc)
-            self._fail_queue(partition, self._described(exc, partition))
+            self._connection.abandon(producer, exc)
+            self._fail_queue(partition, self._connection.described(exc, partition))
         finally:
             del self._pumps[partition]
 
@@ -266,9 +256,9 @@ class Publisher:
                 entry.request.acknowledge(entry.place, Position(partition, base + index if base >= 0 else -1))
             return
         # After a failed batch the broker expects its sequence numbers for ever: only a new producer can go on.
-        self._abandon(producer, exc)
+        self._connection.abandon(producer, exc)
         for entry in entries:
-            entry.request.fail(self._described(exc, partition))
+            entry.request.fail(self._connection.described(exc, partition))
 
     def _fail_queue(self, partition: int, exc: BrokerError) -> None:
         queue = self._queues[partition]
@@ -281,71 +271,6 @@ class Publisher:
     def _release(self, entries: Sequence[_Entry]) -> None:
         self._buffered_bytes -= sum(len(entry.key) + len(entry.value) + _RECORD_OVERHEAD_BYTES for entry in entries)
         self._room.set()
-
-    # ------------------------------------------------------------------ connection
-
-    async def _connected(self) -> AIOKafkaProducer:
-        if self._producer is not None:
-            return self._producer
-        async with self._connecting:
-            if self._producer is None:
-                self._producer = await self._connect()
-            return self._producer
-
-    async def _connect(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers, acks="all", enable_idempotence=self._idempotent,
-            request_timeout_ms=int(self._timeout * 1000), max_batch_size=MAX_BATCH_BYTES, linger_ms=0,
-        )
-        if self._idempotent:
-            # aiokafka never gives up a batch that it retries, but does so with one that finds no leader for the request time-out: that is
-            # what a restarting broker looks like, and the batches after it would all be out of sequence.
-            producer._message_accumulator._batch_ttl = math.inf
-        try:
-            async with asyncio.timeout(self._timeout):
-                await producer.start()
-            found = await self._partitions_found(producer)
-            if len(found) != self.partitions:
-                raise BrokerError(
-                    f"{self.topic} has {len(found)} partitions, but the settings say {self.partitions}: "
-                    "correct kafka.partitions, or create the topic anew with `tidings topics`"
-                )
-        except (TimeoutError, KafkaError, OSError) as exc:
-            await _close(producer, 1)
-            raise self._described(exc) from exc
-        except BaseException:
-            await _close(producer, 1)
-            raise
-        return producer
-
-    async def _partitions_found(self, producer: AIOKafkaProducer) -> set[int]:
-        """aiokafka asks again and again for a topic that is not there: a few seconds are enough even if it was made just now."""
-        try:
-            async with asyncio.timeout(min(self._timeout, _TOPIC_APPEARS_SECONDS)):
-                return await producer.partitions_for(self.topic)
-        except TimeoutError:
-            raise UnknownTopicOrPartitionError from None
-
-    def _abandon(self, producer: AIOKafkaProducer | None, reason: BaseException) -> None:
-        """Lets go of a producer that failed, with all that it still holds; the next batch connects anew."""
-        if producer is None or producer is not self._producer:
-            return
-        self._producer = None
-        task = asyncio.create_task(_close(producer, 0, reason))
-        self._abandoned.add(task)
-        task.add_done_callback(self._abandoned.discard)
-
-    def _described(self, exc: BaseException, partition: int | None = None) -> BrokerError:
-        place = self.topic if partition is None else f"{self.topic}/{partition}"
-        match exc:
-            case UnknownTopicOrPartitionError():
-                return BrokerError(f"Kafka at {self._bootstrap_servers} has no topic {self.topic}: create it with `tidings topics`")
-            case TimeoutError():
-                return BrokerError(f"Kafka at {self._bootstrap_servers} did not answer within {self._timeout:g} s")
-            case _ if partition is None:
-                return BrokerError(f"cannot write to Kafka at {self._bootstrap_servers}: {_words(exc)}")
-            case _:
-                return BrokerError(f"Kafka at {self._bootstrap_servers} did not take a batch for {place}: {_words(exc)}")
 
 
 class _Request:
@@ -386,27 +311,3 @@ class _Entry(NamedTuple):
 
 def _record(event: Event) -> Record:
     return Record(event.user_id.encode(), event.SerializeToString())
-
-
-def _words(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__
-
-
-async def _close(producer: AIOKafkaProducer, grace_seconds: float, reason: BaseException | None = None, cancel_seconds: float = 5) -> None:
-    """Closes a producer even when its batches can no longer be delivered.
-
-    ``stop`` alone would wait for them for ever, as an idempotent producer never gives a batch up; so its sender is ended first
-    (private in aiokafka, hence the bound on its version) and then what is left is failed.
-    """
-    with suppress(TimeoutError, KafkaError):
-        async with asyncio.timeout(grace_seconds):
-            await producer.flush()
-    sender = producer._sender.sender_task
-    if sender is not None:
-        sender.cancel()
-        await asyncio.wait([sender], timeout=cancel_seconds)
-    words = f"given up after another batch failed: {_words(reason)}" if reason is not None else "the publisher stopped"
-    producer._message_accumulator.fail_all(KafkaError(words))
-    with suppress(TimeoutError, KafkaError, OSError):
-        async with asyncio.timeout(cancel_seconds):
-            await producer.stop()

@@ -69,6 +69,8 @@ def _id(request: web.Request, name: str, max_bytes: int) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise _wrong(name, "is not UTF-8") from None
+    if text.startswith("__"):  # the tables' own keys; validation lets no id begin so
+        raise _wrong(name, 'must not begin with "__"')
     if size > max_bytes:
         raise _wrong(name, f"must be at most {max_bytes} bytes of UTF-8")
     return text

@@ -200,4 +200,4 @@ async def test_a_broker_that_accepts_and_never_answers_is_given_up_in_time():
 async def test_the_settings_name_the_topic_and_whether_the_broker_knows_producer_ids():
     settings = Settings(kafka={"topic_prefix": "shop", "partitions": 3, "allow_unfenced": True})
     publisher = Publisher.of_events(settings)
-    assert (publisher.topic, publisher.partitions, publisher._idempotent) == ("shop.events.v1", 3, False)
+    assert (publisher.topic, publisher.partitions, publisher._connection._idempotent) == ("shop.events.v1", 3, False)

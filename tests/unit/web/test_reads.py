@@ -151,6 +151,8 @@ async def test_any_user_id_can_be_asked_for_when_it_is_percent_encoded(user_id):
     "path",
     [
         "/v1/users/" + "x" * 257,
+        "/v1/users/__tidings",
+        "/v1/items/__tidings/neighbours",
         "/v1/items/" + "x" * 129 + "/neighbours",
         "/v1/users/u1/recommendations?limit=0",
         "/v1/users/u1/recommendations?limit=51",
