@@ -76,7 +76,7 @@ NEIGHBOURS = Counter(
 RANKINGS = Counter("tidings_rankings_total", "Rankings by outcome: changed, unchanged.", ["outcome"], registry=REGISTRY)
 DELIVERIES = Counter(
     "tidings_deliveries_total",
-    "Delivery attempts by target and outcome: confirmed, retried, throttled, refused (the address), disabled, abandoned, "
+    "Delivery attempts by target and outcome: confirmed, retried, throttled, refused (the address), disabled, abandoned, withheld, "
     "unchanged (not sent), stopped (no lease).",
     ["target", "outcome"],
     registry=REGISTRY,

@@ -156,7 +156,7 @@ class WebhookSettings(_Section):
     #: ``whsec_`` and 24 to 64 bytes in base64.
     secret: SecretRef
     timeout_seconds: float = Field(15, ge=0.1, le=60)
-    concurrency: int = Field(8, ge=1, le=256)
+    concurrency: int = Field(32, ge=1, le=256)
     #: Plain http is refused unless allowed here.
     allow_http: bool = False
 

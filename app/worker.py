@@ -66,14 +66,14 @@ class _Surroundings(Service):
         self._topology = topology
         self._web = web
         self._publisher = publisher
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[asyncio.Task[None]] = []
         super().__init__(**kwargs)
 
     async def on_start(self) -> None:
         await self._web.start()
         await self._topology.deliverer.start()
-        self._tasks = [asyncio.ensure_future(self._guarded(run)) for run in self._topology.background]
-        self._tasks.append(asyncio.ensure_future(self._announce()))
+        self._running = [asyncio.ensure_future(self._guarded(run)) for run in self._topology.background]
+        self._running.append(asyncio.ensure_future(self._announce()))
 
     async def _guarded(self, run: Any) -> None:
         try:
@@ -90,7 +90,7 @@ class _Surroundings(Service):
         logger.info("ready: %s/readyz says how it is, %s/metrics what it does, %s/openapi.json what may be asked", url, url, url)
 
     async def on_stop(self) -> None:
-        for task in self._tasks:
+        for task in self._running:
             task.cancel()
         await self._topology.deliverer.stop()
         await self._web.stop()

@@ -15,6 +15,8 @@ from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
 
 #: Characters kept of a failure's reason.
 MAX_ERROR_CHARS = 200
+#: The reason of a version that was not sent because the person may not be written about.
+WITHHELD = "withheld: unknown, or no consent to personalised e-mail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,13 @@ def withhold(entry: OutboxEntry, target: str, version: int) -> None:
     """The target may not be told about this person: nothing is due until there is a version above this one, or ``reopen``."""
     delivery = _delivery(entry, target)
     _end_flight(delivery, delivery.in_flight_version)
-    delivery.last_error = "withheld: unknown, or no consent to personalised e-mail"
+    delivery.last_error = WITHHELD
     _abandon(delivery, version)
+
+
+def withheld_targets(entry: OutboxEntry) -> list[str]:
+    """The targets that were not told about this person: to be reopened when they may be."""
+    return [d.target for d in entry.deliveries if d.abandoned_version and d.last_error == WITHHELD]
 
 
 def reopen(entry: OutboxEntry, targets: Iterable[str]) -> bool:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from faust.stores import STORES
@@ -25,6 +25,8 @@ from app.engine.table import PartitionState, Table
 from app.errors import NotOwnedError
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 TRANSPORTS.aliases["engine"] = "app.engine.consumer:EngineTransport"
 STORES.aliases["engine"] = "app.engine.store:EngineStore"
@@ -57,7 +59,8 @@ class EngineTableManager(TableManager):
     @property
     def recovery(self) -> Any:
         if self._recovery is None:
-            self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+            self._recovery = Recovery(  # type: ignore[assignment]  # it stands in for Faust's without being one
+                self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
 
     async def on_stop(self) -> None:
@@ -164,8 +167,8 @@ class EngineApp(faust.App):
             return  # never acknowledged, so never committed; the process stops or the partition was given up
         event.ack()
 
-    async def apply_to(self, table: Table[Any], partition: int, change: Callable[[Unit[Any]], None]) -> None:
-        """A unit without source records, for timers and answers from outside; returns when it is written.
+    async def apply_to(self, table: Table[Any], partition: int, change: Callable[[Unit[Any]], R]) -> R:
+        """A unit without source records, for timers and answers from outside; returns what ``change`` did when it is written.
 
         Raises NotOwnedError when the partition is not owned.
         """
@@ -173,9 +176,10 @@ class EngineApp(faust.App):
         committer = self._committers.get((table.name, partition))
         if committer is None:
             raise NotOwnedError(f"partition {partition} of table {table.name} is not owned here")
-        change(unit)
+        result = change(unit)
         committer.submit(unit)
         await asyncio.shield(unit.done)
+        return result
 
     # Generations -------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ class BatchMessage(ConsumerMessage):
             last.offset,
             (last.timestamp or 0) / 1000.0,
             last.timestamp_type,
-            (),
+            [],
             None,
             b"",
             None,

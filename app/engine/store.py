@@ -73,7 +73,8 @@ class Database:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All visible keys and values, in key order."""
-        for key, value in self._db.items():
+        items: Iterator[Any] = self._db.items()  # raw mode: bytes, which the stub does not know
+        for key, value in items:
             if not key.startswith(HIDDEN_PREFIX):
                 yield key, value
 

@@ -191,7 +191,7 @@ class Table(faust.Table, Generic[T]):
 
     @property
     def store(self) -> EngineStore:
-        return self.data
+        return self.data  # type: ignore[return-value]  # by the app's store URL
 
     def state(self, partition: int) -> PartitionState[T]:
         """The partition's state. Raises NotOwnedError while this worker does not own it."""

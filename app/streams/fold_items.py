@@ -19,8 +19,9 @@ from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import NeighbourList
 
 ITEMS = Codec[Item](Item.FromString, Item.SerializeToString, lambda key: new_item(key.decode()))
-#: Replies in one record: about 300 kB.
-MAX_REPLIES_IN_RECORD = 1_000
+#: Replies in one record. It is applied as a whole, so the largest profiles of so many users must fit a changelog batch beside a full unit
+#: (tests/agents/test_fold_profiles.py).
+MAX_REPLIES_IN_RECORD = 30
 
 
 class FoldItems:
@@ -37,7 +38,7 @@ class FoldItems:
         for record in unit.records():
             try:
                 message = Visits.FromString(record.value)
-            except DecodeError as exc:
+            except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
             if not message.visits:

@@ -5,9 +5,11 @@ One batch of events causes at most a few records for each items partition: the v
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 from google.protobuf.message import DecodeError
@@ -29,8 +31,9 @@ from tidings.state.v1.share_pb2 import Share
 
 #: Where a partition keeps its share of the global models, beside its profiles.
 SHARE_KEY = b"__share"
-#: Visits in one record; a record ends between two events only, so that a repeat is told by its offset.
-MAX_VISITS_IN_RECORD = 3_000
+#: Visits in one record, and those of one event more: a record ends between two events only, so that a repeat is told by its offset. It is
+#: applied as a whole, so the items of the largest one must fit a changelog batch beside a full unit (tests/agents/test_fold_items.py).
+MAX_VISITS_IN_RECORD = 300
 
 PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
 SHARE = Codec[Share](Share.FromString, Share.SerializeToString, lambda _: new_share(0))
@@ -65,7 +68,7 @@ class FoldProfiles:
         received: Counter[int] = Counter()
         visits: dict[int, list[Visit]] = {}
         for record in unit.records():
-            event = decode_event(record.value, record.key, record.timestamp)
+            event = decode_event(record.value or b"", record.key, record.timestamp)
             if isinstance(event, Violation):
                 emit_dead_letter(unit, self._names.dead_letters, record, event)
                 outcomes["dead_lettered"] += 1
@@ -89,7 +92,7 @@ class FoldProfiles:
             self._emit_visits(unit, partition, list_)
         for name, count in outcomes.items():
             metrics.EVENTS.labels(name).inc(count)
-        unit.done.add_done_callback(lambda done: done.cancelled() or done.exception() or _observe(received))
+        unit.done.add_done_callback(partial(_written, received))
 
     def _teach(self, unit: Unit[Profile], visits: dict[int, list[Visit]], interaction: object, record: object) -> None:
         """The share learns at once; the items by their visits."""
@@ -118,7 +121,7 @@ class FoldProfiles:
         for record in unit.records():
             try:
                 replies = Neighbours.FromString(record.value).replies
-            except DecodeError as exc:
+            except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
             for reply in replies:
@@ -139,11 +142,13 @@ class FoldProfiles:
 def _decode_neighbours(value: bytes) -> Neighbours:
     try:
         return Neighbours.FromString(value)
-    except DecodeError:
+    except (DecodeError, TypeError):
         return Neighbours()  # on the dead-letter topic since its first time
 
 
-def _observe(received: Counter[int]) -> None:
+def _written(received: Counter[int], done: asyncio.Future[None]) -> None:
+    if done.cancelled() or done.exception() is not None:
+        return
     now_ms = time.time_ns() // 1_000_000
     for timestamp_ms, count in received.items():
         metrics.observe_many(metrics.EVENT_TO_PROFILE, (now_ms - timestamp_ms) / 1000.0, count)

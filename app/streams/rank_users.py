@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from app import metrics
-from app.delivery.outbox import mark_due
+from app.delivery.outbox import mark_due, reopen, withheld_targets
+from app.domain.fields import email_is_denied
 from app.domain.models import GlobalModels
 from app.domain.ranking import rank
 from app.domain.recommendations import list_digest
@@ -133,34 +135,37 @@ class RankUsers:
     async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
         todo = iter(users.items())
         while slice_ := list(islice(todo, SLICE_USERS)):
-            changed: list[tuple[str, int]] = []
-            await self._app.apply_to(self._outbox, partition, lambda unit, s=slice_, c=changed: self._rank_slice(unit, s, c))  # type: ignore[misc]
-            self._due([user_id for user_id, _ in changed])
+            ranked = await self._app.apply_to(self._outbox, partition, partial(self._rank_slice, users=slice_))
+            self._due([*(user_id for user_id, _ in ranked.changed), *ranked.reopened])
             now_ms = _now_ms()
-            for _, caused_at_ms in changed:
+            for _, caused_at_ms in ranked.changed:
                 metrics.EVENT_TO_UPDATE.observe((now_ms - caused_at_ms) / 1000.0)
             await asyncio.sleep(0)
 
-    def _rank_slice(self, unit: Unit[OutboxEntry], users: list[tuple[bytes, int]], changed: list[tuple[str, int]]) -> None:
+    def _rank_slice(self, unit: Unit[OutboxEntry], users: list[tuple[bytes, int]]) -> Ranked:
         profiles = self._profiles.state(unit.partition)
         began = time.perf_counter()
         ranked = rank_slice(
             unit, users, profiles.get, self._models(), now_ms=_now_ms(), list_length=self._settings.list_length, targets=self._targets,
             updates_topic=self._updates_topic, least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
         )
-        changed.extend(ranked.changed)
         metrics.RANKINGS.labels("changed").inc(len(ranked.changed))
         metrics.RANKINGS.labels("unchanged").inc(ranked.count - len(ranked.changed))
         if ranked.count:
             metrics.observe_many(metrics.RANKING, (time.perf_counter() - began) / ranked.count, ranked.count)
+        return ranked
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """How many users have a profile and were ranked; and those whose list differs: user id, and when Kafka received the cause."""
+    """What a slice came to."""
 
+    #: Users who have a profile.
     count: int
+    #: Those whose list differs: user id, and when Kafka received the cause.
     changed: list[tuple[str, int]]
+    #: Those who may be written about again, though their list is the same.
+    reopened: list[str] = field(default_factory=list)
 
 
 def rank_slice(
@@ -180,7 +185,7 @@ def rank_slice(
 
     ``least_version`` is above whatever a former owner of the partition may still send after it was replaced.
     """
-    count, changed = 0, []
+    count, changed, reopened = 0, [], []
     for key, caused_at_ms in users:
         profile = profile_of(key)
         if profile is None:
@@ -190,6 +195,9 @@ def rank_slice(
         digest = list_digest(recommendations)
         entry = unit.state.get(key)
         if entry is not None and entry.list_digest == digest:
+            if (withheld := withheld_targets(entry)) and not email_is_denied(profile):
+                reopen(unit.state.obtain(key), withheld)
+                reopened.append(profile.user_id)
             continue
         entry = unit.state.obtain(key)
         entry.list_digest = digest
@@ -206,7 +214,7 @@ def rank_slice(
         mark_due(entry, targets)
         unit.emit(updates_topic, unit.partition, key, entry.update.SerializeToString())
         changed.append((profile.user_id, caused_at_ms))
-    return Ranked(count, changed)
+    return Ranked(count, changed, reopened)
 
 
 def _now_ms() -> int:

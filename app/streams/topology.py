@@ -19,7 +19,6 @@ from app.destinations import destination_of
 from app.destinations.requests import Rendered
 from app.domain.fields import email_is_denied
 from app.engine import EngineApp, EngineOptions, Table
-from app.errors import NotOwnedError
 from app.settings import Settings
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
@@ -52,9 +51,11 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app = _new_app(settings, advertised_url, fail)
 
     def table(name: str, codec: Any, **kwargs: Any) -> Table[Any]:
-        return app.tables.add(
-            Table(app, name=name, codec=codec, partitions=partitions, cache_objects=max(100, worker.cache_objects // partitions), **kwargs)
+        made: Table[Any] = Table(
+            app, name=name, codec=codec, partitions=partitions, cache_objects=max(100, worker.cache_objects // partitions), **kwargs
         )
+        app.tables.add(made)
+        return made
 
     profiles = table("profiles", PROFILES, hidden={SHARE_KEY: SHARE})
     items = table("items", ITEMS)
@@ -66,11 +67,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     store = TableOutboxStore(app, outbox, partition_of_id)
 
     def render(user_id: str) -> Rendered | None:
-        try:
-            partition = partition_of_id(user_id)
-            profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
-        except NotOwnedError:
-            return None
+        partition = partition_of_id(user_id)
+        profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
         if profile is None or entry is None or email_is_denied(profile):
             return None
         return Rendered(entry.update, profile)
@@ -101,13 +99,14 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     pending = PendingScan(store, deliverer.due)
 
     async def owned(partitions: Iterable[int]) -> None:
+        # Only what did not come back: the outcome of a request of a partition that did is still wanted.
+        deliverer.revoke(partition_of_id, set(range(kafka.partitions)) - set(partitions))
         await ranker.begin(partitions)
         pending.begin(partitions)
 
     async def given_up() -> None:
         pending.stop()
         await ranker.give_up()
-        deliverer.revoke(partition_of_id, set(range(kafka.partitions)))
 
     app.on_owned.append(owned)
     app.on_given_up.append(given_up)
