@@ -1,0 +1,303 @@
+"""The agent that folds events and neighbours, run on a dict and a list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from app.domain import profile as bounds
+from app.domain.cart import MAX_CART_LINES
+from app.domain.fields import MAX_ATTRIBUTES
+from app.domain.items import REPLY_NEIGHBOURS
+from app.domain.plain_fold import plain_fold, without_neighbours
+from app.domain.validation import (
+    MAX_ANONYMOUS_ID_BYTES,
+    MAX_EVENT_ID_BYTES,
+    MAX_FIELD_NAME_BYTES,
+    MAX_FIELD_TEXT_BYTES,
+    MAX_MINOR_UNITS,
+    MAX_PRODUCT_ID_BYTES,
+    MAX_QUANTITY,
+    MAX_USER_ID_BYTES,
+)
+from app.engine.commit import Unit
+from app.engine.fence import MAX_BATCH_BYTES
+from app.settings import WorkerSettings
+from app.streams.fold_items import MAX_REPLIES_IN_RECORD
+from app.streams.fold_profiles import MAX_VISITS_IN_RECORD, SHARE_KEY
+from app.streams.publisher import partition_of
+from tests.agents.worlds import (
+    NAMES,
+    NOW_MS,
+    ProfilesBench,
+    bad_record,
+    consent,
+    event_records,
+    neighbours_record,
+    ordered,
+    viewed,
+)
+from tidings.events.v1.event_pb2 import CONSENT_STATE_DENIED, CONSENT_STATE_GRANTED, Event
+from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
+from tidings.state.v1.profile_pb2 import Profile
+
+#: An order of 100 lines: a visit at each product, and one at each of 5 it came from.
+LARGEST_EVENT_VISITS = 600
+#: A whole envelope, and a field 1007 that this version does not know.
+UNKNOWN_PAYLOAD = Event(event_id="e", user_id="anna", occurred_at_ms=NOW_MS).SerializeToString() + b"\xfa\x3e\x00"
+
+
+async def test_the_profiles_and_the_share_are_those_of_the_plain_fold() -> None:
+    bench = ProfilesBench(number=3)
+    events = [viewed(f"u{n % 3}", f"p{n % 5}", n) for n in range(40)]
+
+    bench.feed(event_records(*events[:17], partition=3))
+    bench.feed(event_records(*events[17:], first_offset=17, partition=3))
+
+    plain = plain_fold((3, offset, event) for offset, event in enumerate(events))
+    assert {user: without_neighbours(bench.profile(user)) for user in plain.profiles} == {
+        user: without_neighbours(profile) for user, profile in plain.profiles.items()
+    }
+    assert bench.state.get(SHARE_KEY) == plain.shares[3]
+
+
+async def test_visits_go_to_the_partition_of_their_item_and_name_the_partition_of_their_event() -> None:
+    bench = ProfilesBench(partitions=4, number=2)
+    bench.feed(event_records(viewed("anna", "shoe", 1), viewed("anna", "hat", 2), partition=2))
+
+    assert bench.visits()
+    for partition, message in bench.visits():
+        assert message.source_partition == 2
+        assert {partition_of(visit.product_id.encode(), 4) for visit in message.visits} == {partition}
+
+
+async def test_a_visit_that_asks_for_an_answer_says_when_kafka_received_its_event() -> None:
+    bench = ProfilesBench(partitions=1)
+    [record] = event_records(viewed("anna", "shoe", 7))
+    bench.feed([record])
+
+    [(_, message)] = bench.visits()
+    assert [(v.reply_to_user_id, v.caused_at_ms) for v in message.visits] == [("anna", record.timestamp)]
+
+
+async def test_replayed_records_change_nothing_and_make_their_users_dirty_again() -> None:
+    bench = ProfilesBench()
+    records = event_records(viewed("anna", "shoe", 1), viewed("ben", "hat", 2))
+    bench.feed(records)
+    before, outputs = dict(bench.state.bytes_by_key), dict(bench.outputs)
+    bench.dirty.clear()
+
+    unit = bench.feed([], replayed=records)
+
+    assert bench.state.bytes_by_key == before
+    assert bench.outputs == outputs
+    assert unit.taken == 0
+    assert bench.dirty == [(b"anna", records[0].timestamp), (b"ben", records[1].timestamp)]
+
+
+async def test_replayed_neighbours_make_their_users_dirty_again() -> None:
+    bench = ProfilesBench()
+    bench.feed(event_records(viewed("anna", "shoe", 1)))
+    record = neighbours_record(0, ("anna", "shoe", 5))
+    bench.feed([record])
+    before = dict(bench.state.bytes_by_key)
+    bench.dirty.clear()
+
+    bench.feed([], replayed=[record, bad_record(b"\xff", 1, topic=NAMES.neighbours), bad_record(None, 2, topic=NAMES.neighbours)])
+
+    assert bench.dirty == [(b"anna", NOW_MS + 5)]
+    assert bench.state.bytes_by_key == before
+
+
+async def test_a_clients_retry_causes_no_second_visit() -> None:
+    bench = ProfilesBench(partitions=1)
+    bench.feed(event_records(viewed("anna", "shoe", 1), viewed("anna", "shoe", 1)))
+
+    assert sum(len(message.visits) for _, message in bench.visits()) == 1
+    assert bench.profile("anna").event_count == 1
+
+
+async def test_visits_of_one_event_never_split_over_two_records() -> None:
+    bench = ProfilesBench(partitions=2)
+    orders = [ordered("anna", [f"p{n}-{line}" for line in range(100)], n) for n in range(8)]
+    bench.feed(event_records(*orders))
+
+    messages = bench.visits()
+    assert len(messages) > 2, "the test is about records that were cut"
+    for partition in (0, 1):
+        offsets = [[visit.source_offset for visit in message.visits] for place, message in messages if place == partition]
+        assert all(one == sorted(one) for one in offsets)
+        for one, after in pairwise(offsets):
+            assert one[-1] < after[0]
+            assert MAX_VISITS_IN_RECORD <= len(one) < MAX_VISITS_IN_RECORD + LARGEST_EVENT_VISITS
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"\xff\xff\xff noise", DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE),
+        (viewed("anna", "shoe", 1).SerializeToString()[:-3], DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE),
+        (UNKNOWN_PAYLOAD, DeadLetterReason.DEAD_LETTER_REASON_UNKNOWN_PAYLOAD),
+        (viewed("ben", "shoe", 1).SerializeToString(), DeadLetterReason.DEAD_LETTER_REASON_INVALID),
+        (b"\x00" * 1_000_000, DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE),
+        (b"", DeadLetterReason.DEAD_LETTER_REASON_INVALID),
+    ],
+    ids=["noise", "truncated", "unknown payload", "another's key", "a megabyte of zeros", "empty"],
+)
+async def test_what_is_no_valid_event_becomes_a_dead_letter_with_its_place_reason_and_bytes(value: bytes, reason: int) -> None:
+    bench = ProfilesBench()
+    bench.feed([bad_record(value, offset=41), *event_records(viewed("anna", "hat", 9), first_offset=42)])
+
+    [letter] = bench.dead_letters()
+    assert (letter.topic, letter.partition, letter.offset, letter.timestamp_ms) == (NAMES.events, 0, 41, NOW_MS)
+    assert (letter.reason, letter.key, letter.value) == (reason, b"anna", value)
+    assert letter.detail
+    assert [key for _, key, _ in bench.emitted(NAMES.dead_letters)] == [f"{NAMES.events}/0/41".encode()]
+    assert bench.profile("anna").event_count == 1, "the event after it is folded"
+
+
+@pytest.mark.parametrize("topic", [NAMES.events, NAMES.neighbours])
+async def test_a_record_without_a_value_stops_nothing(topic: str) -> None:
+    bench = ProfilesBench()
+    unit = bench.feed([bad_record(None, topic=topic)])
+
+    assert unit.taken == 1
+    assert len(bench.dead_letters()) == 1
+
+
+async def test_a_dead_letter_makes_nobody_dirty() -> None:
+    bench = ProfilesBench()
+    bench.feed([bad_record(b"\xff")])
+
+    assert bench.dirty == []
+    assert bench.state.bytes_by_key == {}
+
+
+async def test_a_replayed_record_with_a_key_of_the_engines_makes_nobody_dirty() -> None:
+    bench = ProfilesBench()
+    bench.feed([], replayed=[bad_record(b"\xff", key=SHARE_KEY), bad_record(b"\xff", 1, key=None)])
+
+    assert bench.dirty == []
+
+
+@pytest.mark.parametrize("name", ["__share", "__offset", "__owner", "__mark/x"])
+async def test_hidden_keys_cannot_be_reached_by_a_user_or_a_product(name: str) -> None:
+    bench = ProfilesBench(partitions=1)
+    bench.feed(event_records(viewed(name, "shoe", 1), viewed("anna", name, 2), viewed("anna", "hat", 3)))
+
+    assert [letter.field for letter in bench.dead_letters()] == ["user_id", "product_viewed.product_id"]
+    assert set(bench.state.bytes_by_key) == {b"anna", SHARE_KEY}
+    assert {v.product_id for _, message in bench.visits() for v in message.visits} == {"hat"}
+
+
+async def test_events_of_a_person_who_denied_profiling_are_not_folded() -> None:
+    bench = ProfilesBench(partitions=1)
+    bench.feed(event_records(viewed("anna", "shoe", 1), consent("anna", CONSENT_STATE_DENIED, 2)))
+    visits = len(bench.emitted(NAMES.visits))
+    share = bench.state.bytes_by_key[SHARE_KEY]
+
+    bench.feed(event_records(viewed("anna", "hat", 3), first_offset=2))
+
+    assert list(bench.profile("anna").history.product_ids) == ["shoe"]
+    assert len(bench.emitted(NAMES.visits)) == visits
+    assert bench.state.bytes_by_key[SHARE_KEY] == share
+
+
+async def test_consent_that_is_given_again_lets_events_be_folded_again() -> None:
+    bench = ProfilesBench()
+    bench.feed(
+        event_records(
+            consent("anna", CONSENT_STATE_DENIED, 1),
+            viewed("anna", "shoe", 2),
+            consent("anna", CONSENT_STATE_GRANTED, 3),
+            viewed("anna", "hat", 4),
+        )
+    )
+
+    assert list(bench.profile("anna").history.product_ids) == ["hat"]
+
+
+async def test_withdrawing_consent_makes_the_person_dirty() -> None:
+    bench = ProfilesBench()
+    bench.feed(event_records(viewed("anna", "shoe", 1)))
+    bench.dirty.clear()
+
+    bench.feed(event_records(consent("anna", CONSENT_STATE_DENIED, 2), first_offset=1))
+
+    assert [user for user, _ in bench.dirty] == [b"anna"]
+
+
+async def test_neighbours_for_unknown_users_are_dropped() -> None:
+    bench = ProfilesBench()
+    bench.feed([neighbours_record(0, ("nobody", "shoe", 5))])
+
+    assert bench.state.bytes_by_key == {}
+    assert bench.dirty == []
+    assert bench.dead_letters() == []
+
+
+async def test_an_older_answer_changes_nothing_and_makes_nobody_dirty() -> None:
+    bench = ProfilesBench()
+    bench.feed(event_records(viewed("anna", "shoe", 1)))
+    bench.feed([neighbours_record(0, ("anna", "shoe", 5))])
+    before = dict(bench.state.bytes_by_key)
+    bench.dirty.clear()
+
+    unit = bench.feed([neighbours_record(1, ("anna", "shoe", 5), ("anna", "shoe", 4))])
+
+    assert bench.state.bytes_by_key == before
+    assert bench.dirty == []
+    assert unit.taken == 1
+
+
+async def test_undecodable_neighbours_become_a_dead_letter_and_the_next_record_is_kept() -> None:
+    bench = ProfilesBench()
+    bench.feed(event_records(viewed("anna", "shoe", 1)))
+    bench.feed([bad_record(b"\xff\xff", 0, key=None, topic=NAMES.neighbours), neighbours_record(1, ("anna", "shoe", 5))])
+
+    [letter] = bench.dead_letters()
+    assert (letter.topic, letter.offset, letter.value, letter.key) == (NAMES.neighbours, 0, b"\xff\xff", b"")
+    assert len(bench.profile("anna").neighbours) == 1
+
+
+async def test_every_record_is_counted_once_in_a_unit_that_is_cut() -> None:
+    bench = ProfilesBench(partitions=1)
+    records = event_records(*(viewed(f"u{n}", f"p{n}", n) for n in range(30)))
+    taken, units = 0, 0
+    while taken < len(records):
+        unit: Unit[object] = Unit(bench.state, NAMES.events, records[taken:], (), limit_bytes=60)  # type: ignore[arg-type]
+        bench._apply(unit)
+        bench.state.end_unit()
+        taken, units = taken + unit.taken, units + 1
+
+    assert units > 5
+    assert Counter(bench.profile(f"u{n}").event_count for n in range(30)) == {1: 30}
+
+
+def test_a_unit_of_the_largest_neighbour_records_fits_a_changelog_batch() -> None:
+    """The largest profile times the users of one record, beside a full unit: a record cannot be cut, so this must hold by its making."""
+    assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * _largest_profile_bytes() < MAX_BATCH_BYTES
+
+
+def _largest_profile_bytes() -> int:
+    product = "p" * MAX_PRODUCT_ID_BYTES
+    largest = Profile(user_id="u" * MAX_USER_ID_BYTES)
+    largest.history.product_ids.extend([product] * bounds.MAX_HISTORY)
+    largest.history.occurred_at_ms.extend([NOW_MS] * bounds.MAX_HISTORY)
+    largest.history.kinds.extend([1] * bounds.MAX_HISTORY)
+    largest.session.product_ids.extend([product] * bounds.MAX_SESSION_PRODUCTS)
+    for _ in range(MAX_CART_LINES):
+        line = largest.cart.add(product_id=product, quantity=MAX_QUANTITY, added_at_ms=NOW_MS)
+        line.unit_price.minor_units, line.unit_price.currency_code = MAX_MINOR_UNITS, "EUR"
+    for _ in range(MAX_ATTRIBUTES):
+        text, event_id = "t" * MAX_FIELD_TEXT_BYTES, "e" * MAX_EVENT_ID_BYTES
+        largest.attributes.add(name="n" * MAX_FIELD_NAME_BYTES, text=text, changed_at_ms=NOW_MS, event_id=event_id)
+    for _ in range(bounds.MAX_NEIGHBOUR_LISTS):
+        held = largest.neighbours.add(product_id=product, visit_count=1 << 40)
+        held.neighbour_ids.extend([product] * REPLY_NEIGHBOURS)
+        held.scores.extend([1.0] * REPLY_NEIGHBOURS)
+    largest.anonymous_ids.extend(["a" * MAX_ANONYMOUS_ID_BYTES] * bounds.MAX_ANONYMOUS_IDS)
+    largest.recent_event_ids = b"8" * 8 * bounds.MAX_RECENT_EVENT_IDS
+    return largest.ByteSize()

@@ -1,0 +1,182 @@
+"""What the agents' tests stand on: a table partition in a dict, records in a list, events in one line. No Faust, no Kafka, no RocksDB."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from app.engine.commit import Unit
+from app.engine.table import Codec
+from app.settings import KafkaSettings
+from app.streams.fold_items import ITEMS, FoldItems
+from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
+from app.streams.topics import TopicNames
+from tidings.events.v1.event_pb2 import Event, OrderLine
+from tidings.internal.v1.dead_letter_pb2 import DeadLetter
+from tidings.internal.v1.neighbours_pb2 import Neighbours
+from tidings.internal.v1.visits_pb2 import Visit, Visits
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.profile_pb2 import Profile
+
+NOW_MS = 1_700_000_000_000
+NAMES = TopicNames.of(KafkaSettings())
+
+
+class Record(NamedTuple):
+    """As aiokafka gives them, as far as agents look."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class DictState:
+    """A partition's state as agents see it. Between units it is bytes: what is changed without ``obtain`` is lost, as in a crash."""
+
+    def __init__(self, codec: Codec[Any], hidden: dict[bytes, Codec[Any]] | None = None, number: int = 0) -> None:
+        self.number = number
+        self.dirty_bytes = 0
+        self.bytes_by_key: dict[bytes, bytes] = {}
+        self.marks: dict[bytes, int] = {}
+        self._objects: dict[bytes, Any] = {}
+        self._changed: set[bytes] = set()
+        self._codec = codec
+        self._hidden = hidden or {}
+
+    def get(self, key: bytes) -> Any:
+        if key not in self._objects and (raw := self.bytes_by_key.get(key)) is not None:
+            self._objects[key] = self._codec_of(key).decode(raw)
+        return self._objects.get(key)
+
+    def obtain(self, key: bytes) -> Any:
+        if self.get(key) is None:
+            self._objects[key] = self._codec_of(key).new(key)
+        self._changed.add(key)
+        return self._objects[key]
+
+    def applied(self, source: bytes) -> int:
+        return self.marks.get(source, 0)
+
+    def advance(self, source: bytes, next_offset: int) -> None:
+        self.marks[source] = max(next_offset, self.applied(source))
+
+    def end_unit(self) -> None:
+        self.bytes_by_key |= {key: self._codec_of(key).encode(self._objects[key]) for key in self._changed}
+        self._objects, self._changed = {}, set()
+
+    def _codec_of(self, key: bytes) -> Codec[Any]:
+        return self._hidden.get(key) or self._codec
+
+
+class Bench:
+    """One agent over one partition: feed it records, look at its state and at what it emitted."""
+
+    def __init__(self, apply: Callable[[Unit[Any]], None], state: DictState) -> None:
+        self._apply = apply
+        self.state = state
+        self.outputs: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
+
+    def feed(self, records: Sequence[Record], replayed: Sequence[Record] = ()) -> Unit[Any]:
+        topic = (*records, *replayed)[0].topic
+        unit: Unit[Any] = Unit(self.state, topic, records, replayed, limit_bytes=1 << 30)  # type: ignore[arg-type]  # DictState stands in
+        self._apply(unit)
+        self.state.end_unit()
+        for place, sent in unit.outputs.items():
+            self.outputs[place] += sent
+        return unit
+
+    def emitted(self, topic: str) -> list[tuple[int, bytes | None, bytes]]:
+        """(partition, key, value) of all records for a topic, in order within a partition."""
+        return [(partition, key, value) for (name, partition), sent in self.outputs.items() if name == topic for key, value in sent]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return [DeadLetter.FromString(value) for _, _, value in self.emitted(NAMES.dead_letters)]
+
+
+class ProfilesBench(Bench):
+    def __init__(self, partitions: int = 4, number: int = 0) -> None:
+        self.dirty: list[tuple[bytes, int]] = []
+        agent = FoldProfiles(NAMES, partitions, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)))
+        super().__init__(agent.apply, DictState(PROFILES, {SHARE_KEY: SHARE}, number))
+
+    def profile(self, user_id: str) -> Profile | None:
+        return self.state.get(user_id.encode())
+
+    def visits(self) -> list[tuple[int, Visits]]:
+        return [(partition, Visits.FromString(value)) for partition, _, value in self.emitted(NAMES.visits)]
+
+
+class ItemsBench(Bench):
+    def __init__(self, number: int = 0) -> None:
+        super().__init__(FoldItems(NAMES).apply, DictState(ITEMS, number=number))
+
+    def item(self, product_id: str) -> Item | None:
+        return self.state.get(product_id.encode())
+
+    def replies(self) -> list[tuple[int, str, str]]:
+        """(events partition, user, product) of every answer."""
+        return [
+            (partition, reply.user_id, reply.neighbours.product_id)
+            for partition, _, value in self.emitted(NAMES.neighbours)
+            for reply in Neighbours.FromString(value).replies
+        ]
+
+
+def viewed(user: str, product: str, number: int, **fields: Any) -> Event:
+    """``number`` makes the event's id and its time: a second each."""
+    event = Event(event_id=f"e{number}", user_id=user, occurred_at_ms=NOW_MS + number * 1000, **fields)
+    event.product_viewed.product_id = product
+    return event
+
+
+def ordered(user: str, products: Iterable[str], number: int) -> Event:
+    event = Event(event_id=f"e{number}", user_id=user, occurred_at_ms=NOW_MS + number * 1000)
+    event.order_placed.order_id = f"o{number}"
+    event.order_placed.lines.extend(OrderLine(product_id=product) for product in products)
+    return event
+
+
+def consent(user: str, state: int, number: int, purpose: str = "profiling") -> Event:
+    event = Event(event_id=f"e{number}", user_id=user, occurred_at_ms=NOW_MS + number * 1000)
+    event.consent_changed.purpose, event.consent_changed.state = purpose, state
+    return event
+
+
+def event_records(*events: Event, first_offset: int = 0, partition: int = 0) -> list[Record]:
+    return [
+        Record(NAMES.events, partition, offset, event.occurred_at_ms + 10, event.user_id.encode(), event.SerializeToString())
+        for offset, event in enumerate(events, first_offset)
+    ]
+
+
+def bad_record(value: bytes | None, offset: int = 0, key: bytes | None = b"anna", topic: str = NAMES.events) -> Record:
+    return Record(topic, 0, offset, NOW_MS, key, value)
+
+
+def visit(product: str, offset: int, neighbour: str = "", user: str = "", weight: int = 1 << 20) -> Visit:
+    """One visit by the event at ``offset``; with a user, one that asks for an answer."""
+    made = Visit(source_offset=offset, product_id=product, occurred_at_ms=NOW_MS + offset, window=12, weight=weight)
+    if neighbour:
+        made.neighbour_ids.append(neighbour)
+        made.neighbour_weights.append(weight)
+    if user:
+        made.reply_to_user_id, made.caused_at_ms = user, NOW_MS + offset
+    return made
+
+
+def visits_record(offset: int, visits: Iterable[Visit], source_partition: int = 0, partition: int = 0) -> Record:
+    message = Visits(source_partition=source_partition, visits=visits)
+    return Record(NAMES.visits, partition, offset, NOW_MS, None, message.SerializeToString())
+
+
+def neighbours_record(offset: int, *replies: tuple[str, str, int]) -> Record:
+    """Replies as (user, product, the item's visit count)."""
+    message = Neighbours()
+    for user, product, count in replies:
+        reply = message.replies.add(user_id=user, caused_at_ms=NOW_MS + count)
+        reply.neighbours.product_id, reply.neighbours.visit_count = product, count
+    return Record(NAMES.neighbours, 0, offset, NOW_MS, None, message.SerializeToString())
