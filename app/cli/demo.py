@@ -140,7 +140,7 @@ async def _teach(plan: Plan, server: DemoServer, events: list[dict[str, Any]]) -
     for start in range(0, len(events), _SEED_REQUEST_EVENTS):
         try:
             await server.send_events(events[start : start + _SEED_REQUEST_EVENTS])
-        except (RuntimeError, aiohttp.ClientError) as exc:
+        except RuntimeError as exc:
             raise CommandError(f"the invented shoppers' events were refused: {exc}") from exc
     server.seeded_events = len(events)
     visits_before = -1.0

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from app.cli.embedded_broker import EmbeddedBroker, free_port
 from app.errors import CommandError
 from app.settings import KafkaSettings
@@ -109,6 +111,9 @@ class Watch:
                 await asyncio.wait_for(goal, seconds)
             except TimeoutError:
                 raise CommandError(f"the worker did not {what} within {seconds:.0f} s.{self._last_words()}") from None
+            except aiohttp.ClientError as exc:
+                await asyncio.sleep(1)  # if it has died, that is what is told
+                raise CommandError(f"the worker stopped answering: {exc}.{self._last_words()}") from exc
 
         tasks = [asyncio.create_task(within()), asyncio.create_task(self.until_a_part_dies())]
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from app.cli.demo_worker import SECRET_VARIABLE, TOKEN_VARIABLE, Plan, Watch, kafka_settings, settings_toml
@@ -63,3 +64,14 @@ async def test_a_worker_that_never_gets_there_is_told_after_the_time_given(tmp_p
     watch = Watch(RunningWorker(), tmp_path / "worker.log", None)  # type: ignore[arg-type]  # the one attribute that is read
     with pytest.raises(CommandError, match=r"did not get ready within 0 s\. It said nothing"):
         await watch.while_waiting_for(asyncio.sleep(60), 0.01, "get ready")
+
+
+async def test_a_worker_that_dies_while_it_is_asked_is_told_as_dead(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").touch()
+    watch = Watch(EndedWorker(), tmp_path / "worker.log", None)  # type: ignore[arg-type]  # the one attribute that is read
+
+    async def ask() -> None:
+        raise aiohttp.ClientConnectionError("refused")
+
+    with pytest.raises(CommandError, match="ended by itself with exit code 3"):
+        await watch.while_waiting_for(ask(), 60, "get ready")
