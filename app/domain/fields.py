@@ -10,7 +10,7 @@ from tidings.state.v1.profile_pb2 import Attribute, Consent, Profile
 #: Cleared ones included: a cleared field is kept so that an older change does not bring it back.
 #: Past it, cleared fields go first, then the one changed longest ago.
 MAX_ATTRIBUTES = 100
-#: Past it, what is granted goes first, then what was changed longest ago; "profiling" stays.
+#: Past it, what is granted goes first, then what was changed longest ago; the two purposes below stay.
 MAX_CONSENTS = 16
 #: The purpose without which nothing but consent is folded. Not said means allowed.
 PROFILING = "profiling"
@@ -75,4 +75,4 @@ def _attribute_worth(attribute: Attribute) -> tuple[bool, int, str]:
 
 
 def _consent_worth(consent: Consent) -> tuple[bool, bool, int, str]:
-    return consent.purpose == PROFILING, consent.state == ConsentState.CONSENT_STATE_DENIED, *_stamp(consent)
+    return consent.purpose in (PROFILING, PERSONALISED_EMAIL), consent.state == ConsentState.CONSENT_STATE_DENIED, *_stamp(consent)

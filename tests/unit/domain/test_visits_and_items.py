@@ -1,0 +1,181 @@
+"""What interactions mean for items: links by distance, sums that do not depend on order, tables that stay bounded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.decay import HALF_LIFE_MS, UNIT, WINDOW_MS, window_of
+from app.domain.items import KEPT_NEIGHBOURS, MAX_NEIGHBOURS, REPLY_NEIGHBOURS, apply_visit, neighbour_list, new_item
+from app.domain.profile import Interaction
+from app.domain.visits import KIND_WEIGHTS, MAX_DISTANCE, visits_of
+from tests.unit.domain.event_worlds import NOON_MS
+from tidings.internal.v1.visits_pb2 import Visit
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.profile_pb2 import InteractionKind
+
+VIEW = InteractionKind.INTERACTION_KIND_VIEW
+#: The start of a decay window, where one visit weighs exactly UNIT.
+START_MS = (NOON_MS // WINDOW_MS) * WINDOW_MS
+
+
+def came(product_id: str, session: list[str], earlier: list[str] | None = None, at_ms: int = START_MS) -> Interaction:
+    return Interaction("ada", product_id, VIEW, at_ms, session, earlier or [])
+
+
+def links(visit: Visit) -> dict[str, int]:
+    return dict(zip(visit.neighbour_ids, visit.neighbour_weights, strict=True))
+
+
+def neighbours(item: Item) -> dict[str, int]:
+    return dict(zip(item.neighbour_ids, item.neighbour_weights, strict=True))
+
+
+def visited(product_id: str, visits: list[Visit]) -> Item:
+    item = new_item(product_id)
+    for visit in visits:
+        apply_visit(item, visit)
+    return item
+
+
+def test_every_kind_of_interaction_has_a_weight():
+    assert set(KIND_WEIGHTS) == set(InteractionKind.values()) - {InteractionKind.INTERACTION_KIND_UNSPECIFIED}
+
+
+def test_the_first_product_of_a_person_is_an_arrival_without_links():
+    (arrival,) = visits_of(came("p1", []), 7)
+    assert (arrival.source_offset, arrival.product_id, arrival.weight, arrival.reply_to_user_id) == (7, "p1", UNIT, "ada")
+    assert links(arrival) == {}
+
+
+def test_links_fade_with_distance_and_are_weaker_backward():
+    arrival, *forward = visits_of(came("new", ["p3", "p2", "p1"]), 7)
+    assert links(arrival) == {"p1": round(UNIT * 0.7), "p2": round(UNIT / 2 * 0.7), "p3": round(UNIT / 3 * 0.7)}
+    assert [(visit.product_id, links(visit)) for visit in forward] == [
+        ("p1", {"new": UNIT}),
+        ("p2", {"new": UNIT // 2}),
+        ("p3", {"new": round(UNIT / 3)}),
+    ]
+    assert all((visit.weight, visit.reply_to_user_id, visit.source_offset) == (0, "", 7) for visit in forward)
+
+
+def test_products_of_earlier_sessions_fill_up_the_distance_at_less_worth():
+    arrival, *_ = visits_of(came("new", ["p1"], ["e5", "e4", "e3", "e2", "e1"]), 0)
+    expected = {"p1": 1.0, "e1": 0.3 / 2, "e2": 0.3 / 3, "e3": 0.3 / 4, "e4": 0.3 / 5}
+    assert links(arrival) == {product: round(UNIT * worth * 0.7) for product, worth in expected.items()}
+
+
+def test_links_reach_five_products_back():
+    arrival, *forward = visits_of(came("new", [f"p{n}" for n in range(9)], ["e"]), 0)
+    assert list(links(arrival)) == ["p8", "p7", "p6", "p5", "p4"]
+    assert len(forward) == MAX_DISTANCE
+
+
+def test_a_product_met_twice_gets_one_visit_with_both_links_and_none_links_to_itself():
+    _, *forward = visits_of(came("new", ["p1", "new", "p1"]), 0)
+    assert [(visit.product_id, links(visit)) for visit in forward] == [("p1", {"new": UNIT + round(UNIT / 3)})]
+
+
+def test_a_visit_weighs_twice_as_much_a_half_life_later():
+    later = visits_of(came("p", [], at_ms=START_MS + HALF_LIFE_MS), 0)[0]
+    assert (later.weight, later.window) == (2 * UNIT, window_of(START_MS))
+
+
+INTERACTIONS = st.builds(
+    came,
+    st.sampled_from("abcdef"),
+    st.lists(st.sampled_from("abcdef"), max_size=6),
+    st.lists(st.sampled_from("abcdef"), max_size=6),
+    st.integers(NOON_MS, NOON_MS + 90 * 86_400_000),
+)
+
+
+@given(st.lists(INTERACTIONS, min_size=2, max_size=12), st.data())
+def test_the_order_of_visits_does_not_matter_where_nothing_was_cut(interactions, data):
+    visits = [
+        visit for offset, interaction in enumerate(interactions) for visit in visits_of(interaction, offset) if visit.product_id == "a"
+    ]
+    shuffled = data.draw(st.permutations(visits))
+    item = visited("a", visits)
+    assert item.evicted_count == 0
+    assert item.SerializeToString() == visited("a", shuffled).SerializeToString()
+
+
+@given(st.lists(INTERACTIONS, min_size=1, max_size=8), st.data())
+def test_encoding_and_decoding_between_visits_changes_nothing(interactions, data):
+    visits = [visit for offset, interaction in enumerate(interactions) for visit in visits_of(interaction, offset)]
+    cut = data.draw(st.integers(0, len(visits)))
+    stored = Item.FromString(visited("a", visits[:cut]).SerializeToString())
+    for visit in visits[cut:]:
+        apply_visit(stored, Visit.FromString(visit.SerializeToString()))
+    assert stored.SerializeToString() == visited("a", visits).SerializeToString()
+
+
+def linked(neighbour_id: str, weight: int, window: int = 1, at_ms: int = WINDOW_MS) -> Visit:
+    return Visit(product_id="i", window=window, occurred_at_ms=at_ms, neighbour_ids=[neighbour_id], neighbour_weights=[weight])
+
+
+def test_neighbours_are_cut_to_the_best_50_when_they_pass_100_and_ties_stand_by_id():
+    visits = [linked(f"n{number:03}", 5 if number < 80 else 9) for number in reversed(range(MAX_NEIGHBOURS))]
+    item = visited("i", visits)
+    assert (len(item.neighbour_ids), item.evicted_count) == (MAX_NEIGHBOURS, 0)
+    apply_visit(item, linked("one more", 1))
+    expected = [f"n{number:03}" for number in (*range(30), *range(80, 100))]
+    assert list(item.neighbour_ids) == expected
+    assert (len(expected), item.evicted_count) == (KEPT_NEIGHBOURS, 51)
+    assert neighbours(item)["n080"] == 9
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=300))
+def test_neighbours_stay_sorted_and_bounded_whatever_comes(rows):
+    item = visited("i", [linked(f"n{number}", weight) for number, weight in rows])
+    assert list(item.neighbour_ids) == sorted(set(item.neighbour_ids))
+    assert len(item.neighbour_ids) == len(item.neighbour_weights) <= MAX_NEIGHBOURS
+
+
+def test_a_later_window_shifts_weights_down_and_a_late_visit_is_shifted_on_arrival():
+    early = Visit(product_id="i", window=1, weight=3 << 16, occurred_at_ms=WINDOW_MS, neighbour_ids=["n"], neighbour_weights=[5 << 16])
+    later = Visit(product_id="i", window=2, weight=100, occurred_at_ms=2 * WINDOW_MS, neighbour_ids=["n"], neighbour_weights=[10])
+    for visits in ([early, later], [later, early]):
+        item = visited("i", visits)
+        assert (item.window, item.weight, neighbours(item), item.visit_count) == (2, 103, {"n": 15}, 2)
+        assert item.last_visit_at_ms == 2 * WINDOW_MS
+
+
+def test_windows_far_apart_leave_nothing_but_the_count_of_the_older_visit():
+    item = visited(
+        "i", [Visit(window=1, weight=1 << 36, occurred_at_ms=WINDOW_MS), Visit(window=9, weight=7, occurred_at_ms=9 * WINDOW_MS)]
+    )
+    assert (item.visit_count, item.weight) == (2, 7)
+
+
+def test_an_answer_has_the_best_neighbours_first_and_ties_stand_by_id():
+    visits = [linked(name, weight) for name, weight in (("b", 5 * UNIT), ("c", 9 * UNIT), ("a", 5 * UNIT), ("d", 1 * UNIT))]
+    answer = neighbour_list(visited("i", visits), limit=3)
+    assert list(answer.neighbour_ids) == ["c", "a", "b"]
+    assert list(answer.scores) == [9.0, 5.0, 5.0]
+    assert answer.visit_count == 0
+
+
+def test_an_answer_has_20_neighbours_unless_asked_for_more():
+    item = visited("i", [linked(f"n{number}", 1) for number in range(30)])
+    assert len(neighbour_list(item).neighbour_ids) == REPLY_NEIGHBOURS
+    assert len(neighbour_list(item, limit=100).neighbour_ids) == 30
+
+
+def test_the_links_of_a_frequent_item_count_less():
+    rare = visited("i", visits_of(came("i", ["n"]), 0)[:1])
+    frequent = visited("i", [*visits_of(came("i", ["n"]), 0)[:1], *(visits_of(came("i", []), n)[0] for n in range(1, 8))])
+    assert neighbour_list(rare).scores[0] == pytest.approx(0.7 / 2**0.7)
+    assert neighbour_list(frequent).scores[0] == pytest.approx(0.7 / 9**0.7)
+
+
+def test_scores_fade_by_the_items_own_clock():
+    old = visits_of(came("i", ["n"]), 0)[0]
+    item = visited("i", [old, Visit(window=old.window, occurred_at_ms=START_MS + HALF_LIFE_MS)])
+    assert neighbour_list(item).scores[0] == pytest.approx(0.35 / 1.5**0.7)
+
+
+def test_the_answer_of_an_item_nobody_visited_is_empty():
+    assert list(neighbour_list(new_item("i")).neighbour_ids) == []
