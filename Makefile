@@ -52,7 +52,7 @@ test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven)
 
 lint: $(READY) ## Style, the import rule, types.
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 proto: $(READY) ## Generate the Python code of the schemas anew, beside them.
