@@ -6,9 +6,11 @@ import asyncio
 import base64
 import json
 import time
+from contextlib import aclosing
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.cli.dead_letter_log import LetterFilter, place_of, read_dead_letters
 from app.streams.publisher import Publisher, Record
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter, DeadLetterReason
@@ -112,6 +114,29 @@ def test_a_list_in_a_pipe_has_one_line_for_each_letter_whatever_stands_in_it(ins
     assert all(len(line.split("\t")) == 5 for line in result.stdout.splitlines())
     assert "\x1b" not in result.stdout
     assert "3 dead letter(s), 1 invalid, 1 undecodable, 1 unknown_payload" in result.stderr
+
+
+def test_a_reading_ends_at_the_end_it_found_however_fast_letters_come(installation: Installation) -> None:
+    # A replay beside a running worker: what is still wrong comes back as a new letter, and must not be replayed again and again.
+    written = letters(installation)
+    write(installation, written)
+    kafka = installation.settings.kafka
+
+    async def read_and_answer_each_with_another() -> list[str]:
+        found: list[str] = []
+        topic = TopicNames.of(kafka).dead_letters
+        async with (
+            Publisher(kafka.bootstrap_servers, topic, kafka.partitions, idempotent=not kafka.allow_unfenced) as publisher,
+            aclosing(read_dead_letters(kafka, LetterFilter())) as reading,
+        ):
+            async for letter in reading:
+                found.append(place_of(letter))
+                again = DeadLetter(topic=letter.topic, partition=letter.partition, offset=letter.offset + 1000)
+                await publisher.publish_records([Record(b"k", again.SerializeToString(), number) for number in range(kafka.partitions)])
+        return found
+
+    found = asyncio.run(asyncio.wait_for(read_and_answer_each_with_another(), 30))
+    assert sorted(found) == sorted(place_of(letter) for letter in written)
 
 
 def test_show_prints_the_reason_and_the_bytes(installation: Installation) -> None:
