@@ -12,6 +12,7 @@ What it does not fence, see recovery.py and the streams: records sent to other t
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -105,6 +106,9 @@ class Writer:
             )
         producer = self._new_producer(enable_idempotence=self.fenced)
         if self.fenced:
+            # aiokafka never gives up a batch that it retries, but does so with one that finds no leader for the request time-out, which is
+            # what a restarting broker looks like. Waiting is right here: nothing is acknowledged meanwhile.
+            producer._message_accumulator._batch_ttl = math.inf
             self._epochs = PartitionEpochs()
             producer._txn_manager = producer._sender._txn_manager = producer._message_accumulator._txn_manager = self._epochs
         await producer.start()
