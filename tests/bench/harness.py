@@ -1,0 +1,159 @@
+"""Runs one system at a time on a core of its own, with the broker and this harness on another, and checks what it has made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.bench.broker import create_topic, delete_topics, fill, read_back
+from tests.bench.protocol import RESULT, Assignment, Report
+from tests.bench.systems import System
+from tests.bench.workload import Digest, Workload
+
+PARTITIONS = 4
+#: No run takes longer: the slowest system handles its events in a minute.
+RUN_SECONDS = 600.0
+_STOP_SECONDS = 10.0
+_LOG_TAIL_CHARS = 3_000
+
+
+class BenchError(Exception):
+    """A run that gave no figure: the system ended, took too long, or came to another result than the plain fold."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Where things run. With a single core, or where cores cannot be chosen, nothing is pinned and figures mean little."""
+
+    system: frozenset[int]
+    broker: frozenset[int]
+    pinned: bool
+
+    @classmethod
+    def of_this_machine(cls) -> Cores:
+        if not hasattr(os, "sched_getaffinity"):
+            return cls(frozenset(), frozenset(), False)
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < 2:
+            return cls(frozenset(cores), frozenset(cores), False)
+        return cls(frozenset(cores[:1]), frozenset(cores[1:2]), True)
+
+    def pin_this_process(self) -> None:
+        """With all its children to come: the broker, and what feeds it."""
+        if self.pinned:
+            os.sched_setaffinity(0, self.broker)
+
+    def for_system(self) -> Callable[[], None] | None:
+        """What a system's process does before it becomes the system."""
+        return partial(os.sched_setaffinity, 0, self.system) if self.pinned else None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run whose result was found right."""
+
+    job: str
+    users: int
+    system: str
+    events: int
+    events_per_second: float
+    cpu_us_per_event: float
+    peak_rss_bytes: int
+    extra: dict[str, Any]
+
+
+class Harness:
+    """``directory`` is for logs and the systems' local data; it may be removed afterwards."""
+
+    def __init__(self, bootstrap_servers: str, cores: Cores, directory: Path) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.cores = cores
+        self.directory = directory
+        self._runs = 0
+        self._ends: dict[str, dict[int, int]] = {}
+        self._expected: dict[tuple[str, tuple[tuple[int, int], ...]], Digest] = {}
+
+    def new_name(self, system: str) -> str:
+        self._runs += 1
+        return f"bench-{self._runs}-{system.replace('_', '-')}"
+
+    async def prepare(self, topic: str, workload: Workload) -> None:
+        """Make a topic and fill it."""
+        await create_topic(self.bootstrap_servers, topic, workload.partitions)
+        self._ends[topic] = await fill(self.bootstrap_servers, topic, workload.records())
+
+    async def run_bare(self, system: System, job: str, topic: str, workload: Workload, users: int) -> Measured:
+        """One run of the bare job over a prepared topic."""
+        events = sum(self._ends[topic].values())
+        name = self.new_name(system.name)
+        assignment = Assignment(
+            name, job, self.bootstrap_servers, topic, workload.partitions, min(events, system.max_events or events), str(self.directory / name)
+        )
+        report = await self.run(system.command, assignment)
+        try:
+            await self.check(system.state_topic.format(name=name), topic, workload, assignment.events, report)
+        finally:
+            await delete_topics(self.bootstrap_servers, name)
+        return measured(job, users, system.name, report)
+
+    async def check(self, state_topic: str, topic: str, workload: Workload, events: int, report: Report) -> None:
+        """The state, read back from where it is durable, against the plain fold of the same events. Raises BenchError."""
+        positions = {int(partition): offset for partition, offset in report.positions.items()}
+        if report.events != events or sum(positions.values()) != events:
+            raise BenchError(f"{state_topic}: {report.events} of {events} events handled, up to {positions}")
+        known = topic, tuple(sorted(positions.items()))
+        if known not in self._expected:
+            self._expected[known] = workload.expected(positions)
+        found = workload.digest(await read_back(self.bootstrap_servers, state_topic))
+        if found != self._expected[known]:
+            raise BenchError(f"{state_topic} holds {found}, the plain fold gives {self._expected[known]}")
+
+    async def run(self, command: tuple[str, ...], assignment: Assignment) -> Report:
+        """Start a system, wait for its report, end it. Raises BenchError with the end of its log."""
+        data = Path(assignment.data_dir)
+        data.mkdir(parents=True)
+        log = self.directory / f"{assignment.name}.log"
+        path = assignment.write(self.directory / f"{assignment.name}.json")
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command, str(path), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
+                preexec_fn=self.cores.for_system(),
+            )
+        try:
+            async with asyncio.timeout(RUN_SECONDS):
+                return await _report_of(process)
+        except TimeoutError:
+            raise BenchError(f"{assignment.name} gave no result within {RUN_SECONDS:g} s:\n{_tail(log)}") from None
+        except EOFError:
+            raise BenchError(f"{assignment.name} ended with code {await process.wait()} and no result:\n{_tail(log)}") from None
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            shutil.rmtree(data, ignore_errors=True)
+
+
+def measured(job: str, users: int, system: str, report: Report) -> Measured:
+    return Measured(
+        job, users, system, report.events, report.events / report.seconds, report.cpu_seconds / report.events * 1e6, report.peak_rss_bytes, report.extra
+    )
+
+
+async def _report_of(process: asyncio.subprocess.Process) -> Report:
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if line.startswith(RESULT.encode()):
+            return Report(**json.loads(line[len(RESULT) :]))
+    raise EOFError
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-_LOG_TAIL_CHARS:]
