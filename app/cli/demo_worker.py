@@ -43,17 +43,18 @@ class Plan:
 
 
 def kafka_settings(plan: Plan, bootstrap_servers: str) -> KafkaSettings:
-    """Small and quick: on the embedded broker a new group takes half the rebalance time-out, and a fetch its whole wait."""
+    """Small and quick: the embedded broker holds a fetch for its whole wait, and a new group for part of its time-outs."""
     name = f"tidings-demo-{plan.run_id}"
-    return KafkaSettings.model_validate({
+    settings: dict[str, Any] = {
         "bootstrap_servers": bootstrap_servers,
         "application_id": name,
         "topic_prefix": name,
         "partitions": 4,
-        "rebalance_timeout_seconds": 6,
         "fetch_max_wait_ms": 20,
-        "allow_unfenced": not plan.kafka,
-    })
+    }
+    if not plan.kafka:
+        settings |= {"session_timeout_seconds": 6, "heartbeat_interval_seconds": 2, "rebalance_timeout_seconds": 6, "allow_unfenced": True}
+    return KafkaSettings.model_validate(settings)
 
 
 def settings_toml(plan: Plan, kafka: KafkaSettings, data_dir: Path, inbox_url: str) -> str:
