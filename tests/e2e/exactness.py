@@ -1,0 +1,183 @@
+"""The comparison that every run ends in: the tables in Kafka against the plain fold of the events topic, and the inbox against the outbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from app.domain.plain_fold import PlainTables, without_neighbours
+from app.domain.profile import Applied, Denied, Duplicate
+from app.domain.validation import Violation, decode_event
+from tests.e2e.kafka_log import Tables
+from tidings.internal.v1.dead_letter_pb2 import DeadLetter
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.updates.v1.update_pb2 import ReasonKind
+
+#: Differences shown of each kind; all are counted.
+SHOWN = 5
+
+
+@dataclass
+class Oracle:
+    """The plain fold of the events topic: tables, outcomes, and the violations by place."""
+
+    tables: PlainTables
+    applied: int = 0
+    duplicates: int = 0
+    denied: int = 0
+    violations: dict[tuple[int, int], Violation] | None = None
+
+
+def oracle_of(events: Iterable[Any]) -> Oracle:
+    """Fold the records of the events topic as Kafka holds them."""
+    oracle = Oracle(PlainTables(), violations={})
+    assert oracle.violations is not None
+    for record in events:
+        event = decode_event(record.value or b"", record.key, record.timestamp)
+        if isinstance(event, Violation):
+            oracle.violations[record.partition, record.offset] = event
+            continue
+        match oracle.tables.fold(event, record.partition, record.offset):
+            case Applied():
+                oracle.applied += 1
+            case Duplicate():
+                oracle.duplicates += 1
+            case Denied():
+                oracle.denied += 1
+    return oracle
+
+
+@dataclass
+class Verdict:
+    """What was compared; every count is of things found equal."""
+
+    events: int
+    applied: int
+    duplicates: int
+    dead_letters: int
+    profiles: int
+    items: int
+    items_with_exact_neighbours: int
+    shares: int
+    users_at_inbox: int = 0
+    deliveries: int = 0
+    repeated_deliveries: int = 0
+    exits: int = 0
+    kills: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:,.1f}" if isinstance(value, float) else f"{name} {value:,}" for name, value in asdict(self).items())
+
+
+class Differences:
+    """Collects what is not equal, so that a failure shows all kinds at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, kind: str, detail: str) -> None:
+        self._found.setdefault(kind, []).append(detail)
+
+    def same_keys(self, what: str, held: Mapping[Any, Any], expected: Mapping[Any, Any]) -> list[Any]:
+        """Keys in both; the others are differences."""
+        for key in expected.keys() - held.keys():
+            self.add(f"{what} missing", str(key))
+        for key in held.keys() - expected.keys():
+            self.add(f"{what} that should not be", str(key))
+        return sorted(expected.keys() & held.keys())
+
+    def check(self) -> None:
+        """Raise AssertionError with every kind, its count and the first few."""
+        if self._found:
+            lines = [f"{kind}: {len(found)}, e.g. {'; '.join(found[:SHOWN])}" for kind, found in self._found.items()]
+            raise AssertionError("not equal to the plain fold of the log:\n  " + "\n  ".join(lines))
+
+
+def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any]) -> Verdict:
+    """Profiles byte for byte without neighbour lists; visit counts of all items; neighbour weights where nothing was cut; shares; dead letters.
+
+    Raises AssertionError that names what differs.
+    """
+    oracle, differences = oracle_of(events), Differences()
+    expected = oracle.tables
+    for user in differences.same_keys("profiles", held.profiles, expected.profiles):
+        if without_neighbours(held.profiles[user]) != without_neighbours(expected.profiles[user]):
+            got, want = held.profiles[user].event_count, expected.profiles[user].event_count
+            differences.add("profiles that differ", f"{user} ({got} events applied, {want} expected)")
+    exact = 0
+    for product in differences.same_keys("items", held.items, expected.items):
+        got, want = held.items[product], expected.items[product]
+        if (got.visit_count, got.last_visit_at_ms, got.weight, got.window) != (want.visit_count, want.last_visit_at_ms, want.weight, want.window):
+            differences.add("items that differ", f"{product} ({got.visit_count} visits, {want.visit_count} expected)")
+        if got.evicted_count == want.evicted_count == 0:
+            exact += 1
+            if (got.neighbour_ids, got.neighbour_weights) != (want.neighbour_ids, want.neighbour_weights):
+                differences.add("items whose neighbours differ", product)
+    for partition in differences.same_keys("shares", held.shares, expected.shares):
+        if held.shares[partition].SerializeToString(deterministic=True) != expected.shares[partition].SerializeToString(deterministic=True):
+            got, want = held.shares[partition].event_count, expected.shares[partition].event_count
+            differences.add("shares that differ", f"partition {partition} ({got} events, {want} expected)")
+    _compare_counts(held, oracle, differences)
+    _compare_letters(dead_letters, events, oracle, differences)
+    differences.check()
+    return Verdict(
+        len(events), oracle.applied, oracle.duplicates, len(oracle.violations or {}), len(expected.profiles), len(expected.items), exact, len(expected.shares)
+    )
+
+
+def _compare_counts(held: Tables, oracle: Oracle, differences: Differences) -> None:
+    applied = sum(profile.event_count for profile in held.profiles.values())
+    if applied != oracle.applied:
+        differences.add("events applied", f"{applied}, {oracle.applied} expected")
+
+
+def _compare_letters(dead_letters: list[Any], events: list[Any], oracle: Oracle, differences: Differences) -> None:
+    """One letter for each violation, with its reason, field, place and bytes. A repeat of a letter is harmless and is not counted."""
+    letters: dict[tuple[int, int], DeadLetter] = {}
+    for record in dead_letters:
+        letter = DeadLetter.FromString(record.value)
+        if record.key != f"{letter.topic}/{letter.partition}/{letter.offset}".encode():
+            differences.add("dead letters with a wrong key", repr(record.key))
+        letters[letter.partition, letter.offset] = letter
+    violations = oracle.violations or {}
+    records = {(record.partition, record.offset): record for record in events if (record.partition, record.offset) in violations}
+    for place in differences.same_keys("dead letters", letters, violations):
+        letter, violation, record = letters[place], violations[place], records[place]
+        said = (letter.topic, letter.reason, letter.field, letter.detail, letter.key, letter.value, letter.timestamp_ms)
+        wanted = (record.topic, violation.reason, violation.field, violation.detail, record.key or b"", record.value or b"", record.timestamp)
+        if said != wanted:
+            differences.add("dead letters that differ", f"{place}: {str(said)[:200]}, expected {str(wanted)[:200]}")
+
+
+def compare_inbox(outbox: Mapping[str, OutboxEntry], bodies: Mapping[str, dict[str, Any]], stats: Mapping[str, int]) -> None:
+    """Everyone with a list was told, and was told last what the outbox holds; versions never went back, every signature held.
+
+    Raises AssertionError that names what differs.
+    """
+    differences = Differences()
+    for user in differences.same_keys("users at the inbox", bodies, outbox):
+        update, data = outbox[user].update, bodies[user]["data"]
+        if data["version"] != update.version:
+            differences.add("versions at the inbox that differ", f"{user} ({data['version']}, {update.version} expected)")
+        elif _products(data) != [(r.product_id, _kind(r.reason.kind), r.reason.because_of, r.reason.times_seen) for r in update.recommendations]:
+            differences.add("lists at the inbox that differ", user)
+    for wrong in ("regressions", "bad_signatures", "malformed"):
+        if stats[wrong]:
+            differences.add(f"{wrong} at the inbox", str(stats[wrong]))
+    unconfirmed = Counter(d.target for e in outbox.values() for d in e.deliveries if d.confirmed_version != e.update.version)
+    for target, count in unconfirmed.items():
+        differences.add("users whose last list is not confirmed", f"{count} at {target}")
+    differences.check()
+
+
+def _products(data: dict[str, Any]) -> list[tuple[str, str, str, int]]:
+    return [
+        (r["product_id"], r["reason"]["kind"], r["reason"]["because_of"] or "", r["reason"]["times_seen"]) for r in data["recommendations"]
+    ]
+
+
+def _kind(number: int) -> str:
+    return ReasonKind.Name(number).removeprefix("REASON_KIND_").lower()

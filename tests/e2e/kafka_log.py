@@ -1,0 +1,143 @@
+"""What Kafka holds: topics read from their beginning without a group, tables as their changelogs say, and the group's committed offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from app.delivery.outbox import is_due
+from app.settings import KafkaSettings
+from app.streams.fold_profiles import SHARE_KEY
+from app.streams.topics import TopicNames
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.state.v1.share_pb2 import Share
+
+FETCH_BYTES = 4 << 20
+#: The embedded broker says an end that lies behind by up to a batch: silence for this long after it is the end.
+QUIET_MS = 700
+
+
+class Tail:
+    """Reads topics whole, and then on from where it was; ``take`` gets every record once, in order within its partition."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Iterable[str], take: Callable[[Any], None]) -> None:
+        self._places = [TopicPartition(topic, p) for topic in topics for p in range(kafka.partitions)]
+        self._is_embedded = kafka.allow_unfenced
+        self._take = take
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka.bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+
+    async def start(self) -> None:
+        await self._consumer.start()
+        self._consumer.assign(self._places)
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    async def read_on(self) -> None:
+        """Up to the end as it is now."""
+        ends = await self._consumer.end_offsets(self._places)
+        while True:
+            got = await self._consumer.getmany(timeout_ms=QUIET_MS if self._is_embedded else 100)
+            for records in got.values():
+                for record in records:
+                    self._take(record)
+            if not (got and self._is_embedded) and await self._is_at(ends):
+                return
+
+    async def _is_at(self, ends: dict[TopicPartition, int]) -> bool:
+        for place, end in ends.items():
+            if end and await self._consumer.position(place) < end:
+                return False
+        return True
+
+
+@dataclass
+class Tables:
+    """The tables by key, as their changelogs say; the engine's own keys, which begin with ``__``, are left out, but the shares."""
+
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    items: dict[str, Item] = field(default_factory=dict)
+    outbox: dict[str, OutboxEntry] = field(default_factory=dict)
+    shares: dict[int, Share] = field(default_factory=dict)
+
+
+class KafkaLog:
+    """A fleet's topics, read by a bystander."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.names = TopicNames.of(kafka)
+        #: Every record of the events and dead-letter topics, as read so far.
+        self.events: list[Any] = []
+        self.dead_letters: list[Any] = []
+        self._kafka = kafka
+        self._due: set[str] = set()
+        self._values: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in self.names.changelogs.values()}
+        self._tails = {
+            "events": Tail(kafka, [self.names.events], self.events.append),
+            "dead_letters": Tail(kafka, [self.names.dead_letters], self.dead_letters.append),
+            **{table: Tail(kafka, [topic], self._keep) for table, topic in self.names.changelogs.items()},
+        }
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+        self._started: list[Any] = []
+
+    async def start(self) -> None:
+        for part in (self._admin, *self._tails.values()):
+            await part.start()
+            self._started.append(part)
+
+    async def stop(self) -> None:
+        for part in self._started:
+            await (part.close() if part is self._admin else part.stop())
+
+    async def read_on(self, what: str) -> None:
+        """Read "events", "dead_letters" or a table up to its end."""
+        await self._tails[what].read_on()
+
+    async def committed(self, topic: str) -> list[int]:
+        """The group's offset by partition, 0 where it has none."""
+        places = [TopicPartition(topic, p) for p in range(self._kafka.partitions)]
+        found = await self._admin.list_consumer_group_offsets(self._kafka.application_id, partitions=places)
+        return [max(0, found[place].offset) if place in found else 0 for place in places]
+
+    async def ends(self, topic: str) -> list[int]:
+        """The end of each partition; on the embedded broker perhaps a batch behind."""
+        consumer = self._tails["events"]._consumer
+        places = [TopicPartition(topic, p) for p in range(self._kafka.partitions)]
+        ends = await consumer.end_offsets(places)
+        return [ends[place] for place in places]
+
+    async def due_users(self) -> list[str]:
+        """Users who should still be told something, as the outbox says at its end."""
+        await self.read_on("outbox")
+        return sorted(self._due)
+
+    async def tables(self) -> Tables:
+        """All tables, read to the end."""
+        for table in self.names.changelogs:
+            await self.read_on(table)
+        profiles, items, outbox = (self._values[self.names.changelogs[table]] for table in ("profiles", "items", "outbox"))
+        return Tables(
+            {key.decode(): Profile.FromString(raw) for (_, key), raw in profiles.items() if not key.startswith(b"__")},
+            {key.decode(): Item.FromString(raw) for (_, key), raw in items.items() if not key.startswith(b"__")},
+            {key.decode(): OutboxEntry.FromString(raw) for (_, key), raw in outbox.items() if not key.startswith(b"__")},
+            {partition: Share.FromString(raw) for (partition, key), raw in profiles.items() if key == SHARE_KEY},
+        )
+
+    def _keep(self, record: Any) -> None:
+        if record.topic == self.names.changelogs["outbox"] and not record.key.startswith(b"__"):
+            is_anyone = any(is_due(delivery) for delivery in OutboxEntry.FromString(record.value or b"").deliveries)
+            (self._due.add if is_anyone else self._due.discard)(record.key.decode())
+        values, place = self._values[record.topic], (record.partition, record.key)
+        if record.value is None:
+            values.pop(place, None)
+        else:
+            values[place] = record.value

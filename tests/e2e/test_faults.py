@@ -1,0 +1,60 @@
+"""Faults in the middle of a replay: each run ends in the tables that a plain fold gives, and in an inbox that holds the last list of everyone."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.brokers.apache_kafka import ApacheKafka
+from tests.e2e.fleet import BOLCOM, fleet_on
+
+#: Enough for some 40 s at this pace, so that a fault falls into the middle of the work.
+EVENTS, EVENTS_PER_SECOND = 24_000, 600
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.skipif(not BOLCOM.exists(), reason=f"the event log {BOLCOM} is not on this machine"),
+]
+
+
+async def test_five_sigkills_lose_and_double_nothing(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    """Each comes at another point of the log, and at another moment of the worker's life: right after it is ready, or in full work."""
+    chance = random.Random(3)
+    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as fleet:
+        (worker,) = await fleet.start("a")
+        replay = await fleet.replay(limit=EVENTS, rate=EVENTS_PER_SECOND)
+        for nth in range(1, 6):
+            await fleet.until_applied(EVENTS * nth // 7 + chance.randrange(1000))
+            worker.kill()
+        await replay.done()
+        verdict = await fleet.exact(EVENTS)
+        assert (verdict.applied, verdict.duplicates, verdict.dead_letters, verdict.kills) == (EVENTS, 0, 0, 5)
+
+
+async def test_a_second_worker_joins_and_leaves(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as fleet:
+        (first,) = await fleet.start("a")
+        replay = await fleet.replay(limit=EVENTS, rate=EVENTS_PER_SECOND)
+        await fleet.until_applied(EVENTS // 5)
+        (second,) = await fleet.start("b")
+        await fleet.until_applied(EVENTS * 3 // 5)
+        assert await second.terminate() == 0
+        await fleet.shared_among(first)
+        await replay.done()
+        verdict = await fleet.exact(EVENTS)
+        assert (verdict.applied, verdict.exits) == (EVENTS, 0)
+
+
+@pytest.mark.parametrize("standby_replicas", [0, 1])
+async def test_the_partitions_of_a_lost_worker_are_taken_over(apache_kafka: ApacheKafka, tmp_path: Path, standby_replicas: int) -> None:
+    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path, worker={"standby_replicas": standby_replicas}) as fleet:
+        lost, other = await fleet.start("a", "b")
+        replay = await fleet.replay(limit=EVENTS, rate=EVENTS_PER_SECOND)
+        await fleet.until_applied(EVENTS // 3)
+        await lost.kill_for_good()
+        await fleet.shared_among(other)
+        await replay.done()
+        verdict = await fleet.exact(EVENTS)
+        assert (verdict.applied, verdict.exits) == (EVENTS, 0)
