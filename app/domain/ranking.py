@@ -96,45 +96,42 @@ def rank_situation(situation: Situation, models: GlobalModels, source: Neighbour
     session, earlier = situation
     context = list(dict.fromkeys((session or earlier)[::-1]))[:MAX_CONTEXT]
     lists = _lists_of(context, _IN_SESSION if session else _AT_START, source)
-    scores, expanded = _link_scores(context, lists, source)
-    source.damp(scores)
+    linked, expanded = _link_scores(context, lists, source)
+    source.damp(linked)
 
     seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session)} if session else {}
     for product_id in seen_now:
-        scores.pop(product_id, None)
-    _scale(scores, 1.0 - sum(seen_now.values()))
+        linked.pop(product_id, None)
+    linked = _scaled(linked, 1.0 - sum(seen_now.values()))
     seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session)}
     trends = {product_id: _TRENDING_PART * share for product_id, share in models.trending} if not session else {}
 
-    total = dict(scores)
-    total.update(seen_now)
+    scores = linked | seen_now
     for part in (seen_before, trends):
         for product_id, score in part.items():
-            total[product_id] = total.get(product_id, 0.0) + score
-    best = _best(total, length)
+            scores[product_id] = scores.get(product_id, 0.0) + score
+    best = _best(scores, length)
+    by_link = [p for _, p in best if p in linked and linked[p] >= seen_before.get(p, 0.0) and linked[p] >= trends.get(p, 0.0)]
+    causes = _causes(by_link, lists, expanded)
 
-    linked = [p for _, p in best if p in scores and scores[p] >= seen_before.get(p, 0.0) and scores[p] >= trends.get(p, 0.0)]
-    causes = _causes(linked, lists, expanded)
     recommendations = []
-    for score, product_id in best:
+    for negative, product_id in best:
+        # Field by field: half the time of constructors.
         recommendation = Recommendation()
         recommendation.product_id = product_id
-        recommendation.score = -score
+        recommendation.score = -negative
         reason = recommendation.reason
-        if product_id in seen_now:
-            reason.kind = REASON_KIND_SEEN_NOW
-            reason.times_seen = session.count(product_id) + earlier.count(product_id)
-        elif product_id in causes:
+        if product_id in causes:
             reason.kind = REASON_KIND_ALSO_VIEWED
             reason.because_of = causes[product_id]
-        elif seen_before.get(product_id, 0.0) >= trends.get(product_id, 0.0):
-            reason.kind = REASON_KIND_SEEN_BEFORE
-            reason.times_seen = earlier.count(product_id)
-        else:
+        elif product_id not in seen_now and trends.get(product_id, 0.0) > seen_before.get(product_id, 0.0):
             reason.kind = REASON_KIND_TRENDING
+        else:
+            reason.kind = REASON_KIND_SEEN_NOW if product_id in seen_now else REASON_KIND_SEEN_BEFORE
+            reason.times_seen = session.count(product_id) + earlier.count(product_id)
         recommendations.append(recommendation)
     if len(recommendations) < length:
-        _fill(recommendations, total, models, length)
+        _fill(recommendations, scores, models, length)
     return recommendations
 
 
@@ -175,12 +172,10 @@ def _link_scores(
     return scores, expanded
 
 
-def _scale(scores: dict[str, float], mass: float) -> None:
-    total = sum(scores.values())
-    if total > 0:
-        factor = max(_MIN_NEW, mass) / total
-        for product_id in scores:
-            scores[product_id] *= factor
+def _scaled(scores: dict[str, float], mass: float) -> dict[str, float]:
+    """The scores brought to a sum of ``mass``, the part that returns leave to new products."""
+    factor = max(_MIN_NEW, mass) / (sum(scores.values()) or 1.0)
+    return {product_id: score * factor for product_id, score in scores.items()}
 
 
 def _best(scores: dict[str, float], count: int) -> list[tuple[float, str]]:
@@ -220,6 +215,8 @@ def _fill(recommendations: list[Recommendation], known: dict[str, float], models
         if len(recommendations) >= length:
             break
         if product_id not in known:
-            recommendation = Recommendation(product_id=product_id, score=floor * share)
+            recommendation = Recommendation()
+            recommendation.product_id = product_id
+            recommendation.score = floor * share
             recommendation.reason.kind = REASON_KIND_TRENDING
             recommendations.append(recommendation)
