@@ -75,11 +75,12 @@ class Recovery(Service):
         try:
             metrics.REBALANCES.inc()
             began = monotonic()
+            positions = await self._committed()
             await self._recover()
             metrics.RECOVERY.set(monotonic() - began)
             metrics.PARTITIONS.labels("active").set(len(self.actives))
             metrics.PARTITIONS.labels("standby").set(len(self.standbys))
-            positions = await self._positions()
+            self._take_over(positions)
             await self.app.begin_generation(self.actives)
             logger.info(
                 "generation %d: own partitions %s, standby for %s, recovered in %.1f s",
@@ -138,11 +139,14 @@ class Recovery(Service):
                     if database.offset is not None and database.offset + 1 >= end:
                         del behind[tp]
 
-    async def _positions(self) -> dict[TP, int | None]:
-        """Where each source partition is read from; refuses marks that do not reach what was committed."""
+    async def _committed(self) -> dict[TP, int | None]:
+        """Where each source partition is read from. To be asked before the markers are written: whatever was committed until then is marked in
+        a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the middle."""
+        return await self.app.consumer.committed_offsets([TP(topic, p) for topic in self.app.sources for p in sorted(self.actives)])
+
+    def _take_over(self, committed: Mapping[TP, int | None]) -> None:
+        """The tables are owned from here on; refuses marks that do not reach what was committed."""
         sources: Mapping[str, Table[Any]] = self.app.sources
-        partitions = [TP(topic, p) for topic in sources for p in sorted(self.actives)]
-        committed = await self.app.consumer.committed_offsets(partitions)
         for table in self.tables.values():
             table.take_over(self.actives)
         for tp, offset in committed.items():
@@ -154,7 +158,6 @@ class Recovery(Service):
                     f"its changelog {table.changelog_topic_name} lost records (deleted, or retention instead of compaction?). "
                     "Going on would lose events. Restore the changelog, or reset the group's offsets to rebuild the table from the events."
                 )
-        return committed
 
     async def _tell_faust(self) -> None:
         app = self.app

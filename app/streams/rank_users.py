@@ -198,6 +198,11 @@ def rank_slice(
             if (withheld := withheld_targets(entry)) and not email_is_denied(profile):
                 reopen(unit.state.obtain(key), withheld)
                 reopened.append(profile.user_id)
+            if entry.update.version < least_version:
+                # A former owner may have published another list and died before its outbox said so: this one is published once more.
+                entry = unit.state.obtain(key)
+                entry.update.version = least_version
+                unit.emit(updates_topic, unit.partition, key, entry.update.SerializeToString())
             continue
         entry = unit.state.obtain(key)
         entry.list_digest = digest

@@ -95,6 +95,21 @@ async def test_versions_grow_over_a_change_of_owner_even_above_what_the_old_one_
     assert [update.version for update in bench.updates] == [100, 250]
 
 
+async def test_a_new_owner_publishes_an_unchanged_list_once_and_makes_nobody_due() -> None:
+    """The former one may have published another list and died before its outbox said so."""
+    bench = RankBench()
+    bench.fold(viewed("anna", "shoe", 1))
+    bench.rank("anna", least_version=100)
+    deliveries = list(bench.entry("anna").deliveries)
+    assert bench.rank("anna", least_version=250) == Ranked(1, [])
+    bench.rank("anna", least_version=250)
+
+    assert [update.version for update in bench.updates] == [100, 250]
+    assert bench.updates[0].recommendations == bench.updates[1].recommendations
+    assert bench.entry("anna").update.version == 250
+    assert list(bench.entry("anna").deliveries) == deliveries
+
+
 async def test_versions_never_fall_when_the_least_one_is_lower() -> None:
     """A changelog that was deleted and made anew starts its offsets at zero."""
     bench = RankBench()
