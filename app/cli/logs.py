@@ -37,10 +37,10 @@ class EventLog(Sequence[LogRow]):
         self.name = name
         self._columns = columns
         times = columns.ts_ms
-        order = range(len(times))
+        order: Sequence[int] = range(len(times))
         if any(times[i] > times[i + 1] for i in range(len(times) - 1)):
             order = sorted(order, key=times.__getitem__)
-        self._order: Sequence[int] = order[:limit]
+        self._order = order[:limit]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -78,9 +78,7 @@ def read_log(path: Path, limit: int | None = None) -> EventLog:
         case [".jsonl" | ".ndjson"]:
             _read_text(path, packed, columns, _read_jsonl)
         case _:
-            raise MalformedLogError(
-                f"{path}: the name of a log ends in .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz"
-            )
+            raise MalformedLogError(f"{path}: the name of a log ends in .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz")
     if not columns.ts_ms:
         raise MalformedLogError(f"{path}: the log has no rows")
     return EventLog(path.name.split(".")[0], columns, limit)

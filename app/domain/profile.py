@@ -54,7 +54,7 @@ class Interaction(NamedTuple):
 
     user_id: str
     product_id: str
-    kind: InteractionKind.ValueType
+    kind: InteractionKind
     occurred_at_ms: int
     #: This session's products before this one, at most 30.
     session: list[str]
@@ -205,7 +205,7 @@ def _join_session(profile: Profile, event: Event) -> bool:
     return True
 
 
-def _touch(profile: Profile, is_current: bool, product_id: str, kind: InteractionKind.ValueType, at_ms: int) -> Interaction:
+def _touch(profile: Profile, is_current: bool, product_id: str, kind: InteractionKind, at_ms: int) -> Interaction:
     """Put a product into the history and, unless the event came late, into the session."""
     if not is_current:
         return _touch_late(profile, product_id, kind, at_ms)
@@ -237,11 +237,14 @@ def _touch(profile: Profile, is_current: bool, product_id: str, kind: Interactio
     return Interaction(profile.user_id, product_id, kind, at_ms, context, earlier)
 
 
-def _touch_late(profile: Profile, product_id: str, kind: InteractionKind.ValueType, at_ms: int) -> Interaction:
+def _touch_late(profile: Profile, product_id: str, kind: InteractionKind, at_ms: int) -> Interaction:
     history = profile.history
     before = len(history.product_ids) - profile.session.history_count
-    for values, value in ((history.product_ids, product_id), (history.occurred_at_ms, at_ms), (history.kinds, kind)):
-        values.insert(before, value)
-        if len(values) > MAX_HISTORY:
-            del values[:1]
+    history.product_ids.insert(before, product_id)
+    history.occurred_at_ms.insert(before, at_ms)
+    history.kinds.insert(before, kind)
+    if len(history.product_ids) > MAX_HISTORY:
+        del history.product_ids[:1]
+        del history.occurred_at_ms[:1]
+        del history.kinds[:1]
     return Interaction(profile.user_id, product_id, kind, at_ms, [], [])

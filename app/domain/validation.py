@@ -46,7 +46,7 @@ _CURRENCY = re.compile("[A-Z]{3}")
 class Violation:
     """Why a record cannot be applied: the reason, the path of the field (empty if none could be read) and a sentence."""
 
-    reason: DeadLetterReason.ValueType
+    reason: DeadLetterReason
     field: str
     detail: str
 

@@ -32,7 +32,7 @@ def ordered(product_ids: list[str], event_id: str, at_ms: int = NOON_MS) -> Even
     return event(event_id, at_ms, order_placed={"order_id": "o1", "lines": [OrderLine(product_id=p) for p in product_ids]})
 
 
-def consent(purpose: str, state: ConsentState.ValueType, event_id: str, at_ms: int = NOON_MS) -> Event:
+def consent(purpose: str, state: ConsentState, event_id: str, at_ms: int = NOON_MS) -> Event:
     return event(event_id, at_ms, consent_changed={"purpose": purpose, "state": state})
 
 

@@ -169,7 +169,7 @@ def test_a_profile_that_was_stored_ranks_alike(events):
 
 
 def recommended(
-    product_id: str, score: float = 1.0, kind: ReasonKind.ValueType = ReasonKind.REASON_KIND_TRENDING, **reason: object
+    product_id: str, score: float = 1.0, kind: ReasonKind = ReasonKind.REASON_KIND_TRENDING, **reason: object
 ) -> Recommendation:
     return Recommendation(product_id=product_id, score=score, reason=Reason(kind=kind, **reason))
 
