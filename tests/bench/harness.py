@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from tests.bench.broker import create_topic, delete_topics, fill, read_back
 from tests.bench.protocol import RESULT, Assignment, Report
 from tests.bench.systems import System
+from tests.bench.worker_settings import ENVIRONMENT
 from tests.bench.workload import Digest, Workload
 
 PARTITIONS = 4
@@ -94,12 +96,11 @@ class Harness:
         """One run of the bare job over a prepared topic."""
         events = sum(self._ends[topic].values())
         name = self.new_name(system.name)
-        assignment = Assignment(
-            name, job, self.bootstrap_servers, topic, workload.partitions, min(events, system.max_events or events), str(self.directory / name)
-        )
+        events = min(events, system.max_events or events)
+        assignment = Assignment(name, job, self.bootstrap_servers, topic, workload.partitions, events, str(self.directory / name))
         report = await self.run(system.command, assignment)
         try:
-            await self.check(system.state_topic.format(name=name), topic, workload, assignment.events, report)
+            await self.check(system.state_topic.format(name=name), topic, workload, events, report)
         finally:
             await delete_topics(self.bootstrap_servers, name)
         return measured(job, users, system.name, report)
@@ -118,32 +119,51 @@ class Harness:
 
     async def run(self, command: tuple[str, ...], assignment: Assignment) -> Report:
         """Start a system, wait for its report, end it. Raises BenchError with the end of its log."""
-        data = Path(assignment.data_dir)
-        data.mkdir(parents=True)
-        log = self.directory / f"{assignment.name}.log"
-        path = assignment.write(self.directory / f"{assignment.name}.json")
-        with log.open("wb") as errors:
+        name = assignment.name
+        path = assignment.write(self.directory / f"{name}.json")
+        async with self.process((*command, str(path)), name) as process:
+            try:
+                async with asyncio.timeout(RUN_SECONDS):
+                    return await _report_of(process)
+            except TimeoutError:
+                raise BenchError(f"{name} gave no result within {RUN_SECONDS:g} s:\n{self._log_tail(name)}") from None
+            except EOFError:
+                raise BenchError(f"{name} ended with code {await process.wait()} and no result:\n{self._log_tail(name)}") from None
+
+    @asynccontextmanager
+    async def process(self, command: tuple[str, ...], name: str, *, measured: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A child that is killed at the end, on the system's core if it is what is measured; its log and local data are called ``name``."""
+        with (self.directory / f"{name}.log").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                *command, str(path), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
-                preexec_fn=self.cores.for_system(),
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
+                preexec_fn=self.cores.for_system() if measured else None, env={**os.environ, **ENVIRONMENT},
             )
         try:
-            async with asyncio.timeout(RUN_SECONDS):
-                return await _report_of(process)
-        except TimeoutError:
-            raise BenchError(f"{assignment.name} gave no result within {RUN_SECONDS:g} s:\n{_tail(log)}") from None
-        except EOFError:
-            raise BenchError(f"{assignment.name} ended with code {await process.wait()} and no result:\n{_tail(log)}") from None
+            yield process
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
             await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-            shutil.rmtree(data, ignore_errors=True)
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+
+    @asynccontextmanager
+    async def receiver(self) -> AsyncIterator[str]:
+        """A webhook receiver beside the broker; gives its address."""
+        command = (sys.executable, "-m", "tests.bench.receiver")
+        async with self.process(command, "receiver", measured=False) as process:
+            assert process.stdout is not None
+            if not (line := await process.stdout.readline()):
+                raise BenchError(f"the webhook receiver ended:\n{self._log_tail('receiver')}")
+            yield f"http://127.0.0.1:{int(line)}"
+
+    def _log_tail(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text(errors="replace")[-_LOG_TAIL_CHARS:]
 
 
 def measured(job: str, users: int, system: str, report: Report) -> Measured:
     return Measured(
-        job, users, system, report.events, report.events / report.seconds, report.cpu_seconds / report.events * 1e6, report.peak_rss_bytes, report.extra
+        job, users, system, report.events, report.events / report.seconds, report.cpu_seconds / report.events * 1e6, report.peak_rss_bytes,
+        report.extra,
     )
 
 
@@ -153,7 +173,3 @@ async def _report_of(process: asyncio.subprocess.Process) -> Report:
         if line.startswith(RESULT.encode()):
             return Report(**json.loads(line[len(RESULT) :]))
     raise EOFError
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-_LOG_TAIL_CHARS:]

@@ -1,7 +1,8 @@
 """What the harness tells a system before a run, and what the system answers: all that a peer must speak.
 
-A system is a program. It gets the path of a JSON file (Assignment), handles the first ``events`` events of ``topic`` and prints one line,
-``RESULT`` and a JSON object (Report), on its standard output once the last of their changes is acknowledged as durable. Then it may be killed.
+A system is a program. It gets the path of a JSON file (Assignment), handles ``events`` events of ``topic``, each partition from its start,
+and prints one line on its standard output, ``RESULT`` and a JSON object (Report), once the last change is acknowledged as durable. Then it
+may be killed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bench_pb2 import UserEvent, UserState
+from tests.bench.proto.bench_pb2 import UserEvent, UserState
 
 RESULT = "RESULT "
 
@@ -74,9 +75,8 @@ class Stopwatch:
     def report(self, events: int, positions: dict[int, int], **extra: Any) -> Report:
         assert self._began is not None, "nothing was handled"
         began, cpu_began = self._began
-        return Report(
-            events, time.perf_counter() - began, time.process_time() - cpu_began, peak_rss_bytes(), {str(p): o for p, o in positions.items()}, extra
-        )
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+        return Report(events, seconds, cpu_seconds, peak_rss_bytes(), {str(partition): o for partition, o in positions.items()}, extra)
 
 
 def peak_rss_bytes() -> int:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from app.domain.profile import fold_event, new_profile
 from app.domain.validation import Violation, decode_event
 from app.streams.publisher import partition_of
-from tests.bench.bench_pb2 import UserEvent, UserState
+from tests.bench.proto.bench_pb2 import UserEvent, UserState
 from tests.bench.protocol import apply_event
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.profile_pb2 import Profile

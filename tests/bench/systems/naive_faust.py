@@ -6,7 +6,7 @@ import asyncio
 
 import faust
 
-from tests.bench.bench_pb2 import UserEvent, UserState
+from tests.bench.proto.bench_pb2 import UserEvent, UserState
 from tests.bench.protocol import Assignment, Stopwatch, apply_event
 
 

@@ -12,7 +12,7 @@ import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from app.engine import Codec, EngineApp, EngineOptions, Table, Unit
-from tests.bench.bench_pb2 import UserEvent, UserState
+from tests.bench.proto.bench_pb2 import UserEvent, UserState
 from tests.bench.protocol import Assignment, Stopwatch, apply_event
 from tests.bench.systems.tidings_path import run_path
 

@@ -1,7 +1,7 @@
 """Tidings' own jobs: the profile fold alone, the full path, and everything in between, a stage at a time.
 
-A stage is the topology up to there, built of the same parts; what a stage costs is the difference to the one before it. ``run_path`` watches the
-counters from within, every few milliseconds: the run begins before the first event counts and ends when the last counter has moved.
+A stage is the topology up to there, built of the same parts; what a stage costs is the difference to the one before it. ``run_path``
+watches the counters from within, every few milliseconds: the run begins before the first event counts and ends when the last has moved.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from faust.types import TP
 
 from app import metrics, worker
 from app.domain.profile import fold_event, new_profile
@@ -27,6 +28,7 @@ from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.topics import TopicNames
 from tests.bench.protocol import Assignment, Report, peak_rss_bytes
+from tests.bench.worker_settings import worker_settings
 from tidings.state.v1.profile_pb2 import Profile
 
 #: How often the counters are looked at; each look takes some 50 µs.
@@ -61,18 +63,10 @@ WHAT_A_STAGE_ADDS = {
 
 def settings_of(run: Assignment, *, targets: bool) -> Settings:
     """A worker's settings as they are by default, on this run's names."""
-    target = {"name": "bench", "url": run.webhook_url, "secret": "env:BENCH_WEBHOOK_SECRET", "allow_http": True, "concurrency": 32}
-    os.environ["BENCH_WEBHOOK_SECRET"] = "whsec_" + "A" * 32
-    return Settings.model_validate({
-        "kafka": {
-            "bootstrap_servers": run.bootstrap_servers, "application_id": run.name, "topic_prefix": run.topic.removesuffix(".events.v1"),
-            "partitions": run.partitions,
-        },
-        "worker": {"data_dir": Path(run.data_dir)},
-        "http": {"port": 0},
-        "delivery": {"allow_networks": ["127.0.0.0/8"]},
-        "targets": [target] if targets else [],
-    })
+    return Settings.model_validate(worker_settings(
+        name=run.name, bootstrap_servers=run.bootstrap_servers, partitions=run.partitions, data_dir=Path(run.data_dir),
+        webhook_url=run.webhook_url if targets else "",
+    ))
 
 
 def run_path(run: Assignment) -> None:
@@ -142,22 +136,18 @@ async def _watch(run: Assignment, app: EngineApp) -> None:
             last, moved_at, cpu_at = counters, now, cpu
         elif now - moved_at > _QUIET_SECONDS and _events_applied() >= run.events and not any(app.lags().values()) and not _deliveries_due():
             break
-    positions = {str(p): o for (topic, p), o in (await _ends(run, app)).items() if topic == run.topic}
-    figures = {f"{name}": value for name, value in last.items()}
-    Report(int(_events_applied()), moved_at - idle[0], cpu_at - idle[1], peak_rss_bytes(), positions, {"counted": figures}).print()
+    positions = await _committed(run, app)
+    Report(int(_events_applied()), moved_at - idle[0], cpu_at - idle[1], peak_rss_bytes(), positions, {"counted": last}).print()
 
 
-async def _ends(run: Assignment, app: EngineApp) -> dict[tuple[str, int], int]:
-    """The offsets that the group has committed: by now those of everything."""
-    from faust.types import TP
-
+async def _committed(run: Assignment, app: EngineApp) -> dict[str, int]:
+    """The offsets of the group: an event's is committed only when everything it caused was seen through."""
     partitions = [TP(run.topic, partition) for partition in range(run.partitions)]
-    for _ in range(100):
-        committed = await app.consumer.committed_offsets(partitions)
-        if sum(offset or 0 for offset in committed.values()) >= run.events:
-            break
+    while True:
+        committed = {str(tp.partition): offset or 0 for tp, offset in (await app.consumer.committed_offsets(partitions)).items()}
+        if sum(committed.values()) >= run.events:
+            return committed
         await asyncio.sleep(0.1)
-    return {(tp.topic, tp.partition): offset or 0 for tp, offset in committed.items()}
 
 
 def _counters() -> dict[str, float]:

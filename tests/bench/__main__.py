@@ -1,0 +1,184 @@
+"""``python -m tests.bench``: measure, print the tables, write build/bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from app.errors import TidingsError
+from tests.bench.harness import PARTITIONS, BenchError, Cores, Harness, Measured
+from tests.bench.latency import Plan, measure_latency
+from tests.bench.path import JOBS as PATH_JOBS
+from tests.bench.path import PathRuns
+from tests.bench.results import BARE, Key, Results
+from tests.bench.systems import SYSTEMS, System
+from tests.bench.systems.tidings_path import Stage
+from tests.bench.workload import BareEvents
+from tests.brokers.apache_kafka import ROOT, ApacheKafka
+
+JOBS = (BARE, *PATH_JOBS, "stages", "latency")
+DESCRIPTION = "Measure Tidings and its peers on one Apache Kafka: in turn, in pairs, each on a core of its own, each result checked."
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: users and events."""
+
+    bare: Sequence[tuple[int, int]] = ((10_000, 1_000_000), (1_000_000, 500_000))
+    path: tuple[int, int] = (10_000, 100_000)
+    #: Turns of all stages.
+    stage_turns: int = 2
+    plan: Plan = field(default_factory=Plan)
+    load: float = 0.5
+    #: Of the systems that are given fewer events.
+    max_events: int | None = None
+
+
+#: Enough to see that everything runs and comes out right. Its figures say nothing.
+QUICK = Sizes(
+    bare=((200, 4_000), (2_000, 4_000)), path=(200, 2_000), stage_turns=1, max_events=1_000,
+    plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50),
+)
+
+
+class Bench:
+    """One run of the whole benchmark."""
+
+    def __init__(
+        self, harness: Harness, sizes: Sizes, *, jobs: Sequence[str], pairs: int, systems: Sequence[System], console: Console
+    ) -> None:
+        self._harness = harness
+        self._sizes = sizes
+        self._jobs = jobs
+        self._pairs = pairs
+        self._systems = systems
+        self._console = console
+        self._path = PathRuns(harness, *sizes.path)
+        self.results = Results(harness.cores)
+
+    async def run(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task("filling topics", total=self._steps())
+
+            def say(what: str) -> None:
+                progress.update(task, description=what)
+
+            def done(what: str, run: Measured | None = None) -> None:
+                progress.advance(task)
+                if run is not None:
+                    figures = f"{run.events_per_second:,.0f} events/s, {run.cpu_us_per_event:,.1f} µs CPU/event"
+                    self._console.print(f"{what}: {figures}", soft_wrap=True)
+
+            if BARE in self._jobs:
+                for users, events in self._sizes.bare:
+                    say(f"filling a topic: {events:,} events of {users:,} users")
+                    await self._harness.prepare(_topic(users), BareEvents(users, events, PARTITIONS))
+            for number in range(self._pairs):
+                self.results.rounds.append({})
+                await self._round(number, say, done)
+            for number in range(self._sizes.stage_turns if "stages" in self._jobs else 0):
+                for stage in Stage:
+                    say(what := f"stage {stage}, turn {number + 1}")
+                    run = await self._path.run("stage", stage)
+                    self.results.stages.setdefault(stage, []).append(run)
+                    done(what, run)
+            if "latency" in self._jobs and (capacity := self.results.capacity()):
+                self.results.latency += await measure_latency(self._harness, self._sizes.load, capacity, self._sizes.plan, say)
+                done("latency")
+
+    async def _round(self, number: int, say: Callable[[str], None], done: Callable[[str, Measured], None]) -> None:
+        """Every job once, the systems of a job right after each other."""
+        round_ = self.results.rounds[number]
+        for users, events in self._sizes.bare if BARE in self._jobs else ():
+            workload = BareEvents(users, events, PARTITIONS)
+            for system in self._systems:
+                say(what := f"round {number + 1}: {BARE}, {users:,} users, {system.name}")
+                run = await self._harness.run_bare(system, BARE, _topic(users), workload, users)
+                round_[Key(BARE, users, system.name)] = run
+                done(what, run)
+        for job, stage in PATH_JOBS.items():
+            if job in self._jobs:
+                say(what := f"round {number + 1}: {job}, {self._path.users:,} users, tidings")
+                run = await self._path.run(job, stage)
+                round_[Key(job, self._path.users, "tidings")] = run
+                done(what, run)
+
+    def _steps(self) -> int:
+        a_round = (len(self._systems) * len(self._sizes.bare) if BARE in self._jobs else 0) + sum(job in self._jobs for job in PATH_JOBS)
+        stages = self._sizes.stage_turns * len(Stage) if "stages" in self._jobs else 0
+        return a_round * self._pairs + stages + ("latency" in self._jobs)
+
+
+def _topic(users: int) -> str:
+    return f"user-events-{users}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=DESCRIPTION)
+    parser.add_argument("--jobs", default=",".join(JOBS), help="comma-separated, of: %(default)s (latency needs full_path)")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma-separated, of: %(default)s")
+    parser.add_argument("--pairs", type=int, default=3, help="rounds of all jobs (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small counts, one round: shows that it works, not how fast")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json", help="default build/bench.json")
+    options = parser.parse_args()
+    jobs, systems = options.jobs.split(","), options.systems.split(",")
+    if unknown := [name for name in jobs if name not in JOBS] + [name for name in systems if name not in SYSTEMS]:
+        parser.error(f"there is no {', '.join(unknown)}")
+    if "latency" in jobs and "full_path" not in jobs:
+        parser.error("latency is measured at a share of the capacity of full_path: add that job")
+    console = Console(highlight=False)
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a topic that was just made has no leader for a moment
+    sizes = QUICK if options.quick else Sizes()
+    chosen = [SYSTEMS[name] for name in systems]
+    if sizes.max_events:
+        chosen = [replace(system, max_events=system.max_events and sizes.max_events) for system in chosen]
+    try:
+        results = asyncio.run(_measure(sizes, jobs, 1 if options.quick else options.pairs, chosen, console))
+    except (BenchError, TidingsError) as exc:
+        sys.exit(str(exc))
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing was written")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    aside = options.output.with_suffix(".part")
+    aside.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    aside.replace(options.output)
+    results.print(console)
+    console.print(f"written to {options.output}")
+
+
+async def _measure(sizes: Sizes, jobs: Sequence[str], pairs: int, systems: Sequence[System], console: Console) -> Results:
+    cores = Cores.of_this_machine()
+    cores.pin_this_process()
+    if not cores.pinned:
+        console.print("[bold]one core, or cores cannot be chosen here: system and broker share, and the figures mean little[/]")
+    directory = ROOT / "build" / f"bench-{os.getpid()}"
+    directory.mkdir(parents=True)
+    kept = True
+    try:
+        with ApacheKafka(directory / "kafka", heap="1g") as kafka:
+            harness = Harness(kafka.bootstrap_servers, cores, directory)
+            bench = Bench(harness, sizes, jobs=jobs, pairs=pairs, systems=systems, console=console)
+            await bench.run()
+        kept = False
+        return bench.results
+    finally:
+        if kept:
+            console.print(f"the logs of the runs are in {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

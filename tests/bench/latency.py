@@ -1,0 +1,251 @@
+"""How long an event takes to the view and to the webhook, and a view by itself, while events flow at a share of the capacity.
+
+Open loop: what is due is sent when it is due, whatever has become of what was sent before, and times count from when it was due. The worker
+is `tidings worker` as it is, on its core; the broker, the feeder, the probes and the webhook receiver share the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaProducer
+
+from app.cli.embedded_broker import free_port
+from app.settings import KafkaSettings
+from app.streams.publisher import partition_of
+from app.streams.topics import create_topics
+from tests.bench.broker import delete_topics, fill
+from tests.bench.harness import PARTITIONS, BenchError, Harness
+from tests.bench.receiver import HOOK
+from tests.bench.worker_settings import ENVIRONMENT, as_toml, worker_settings
+from tests.bench.workload import FIRST_EVENT_MS, Record, ShopEvents
+from tidings.events.v1.event_pb2 import Event
+
+#: How often what is due is sent.
+_STEP_SECONDS = 0.005
+#: Between two looks at the view of a probe.
+_POLL_SECONDS = 0.002
+#: Later than this a probe counts as lost, and the measurement as failed.
+_LOST_SECONDS = 60.0
+_READY_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured. Probes are spread evenly, each a user who was never seen before."""
+
+    users: int = 10_000
+    warm_up_events: int = 50_000
+    probes: int = 400
+    probes_per_second: float = 8.0
+    views: int = 3_000
+    views_per_second: float = 100.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Quantiles of one measure, in milliseconds. ``worker_core`` is the part of its core that the worker used meanwhile."""
+
+    measure: str
+    load: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    samples: int
+    events_per_second: float
+    worker_core: float
+
+
+async def measure_latency(harness: Harness, load: float, capacity: float, plan: Plan, say: Callable[[str], None]) -> list[Latency]:
+    """One worker at ``load`` times the ``capacity`` (events a second). Raises BenchError when it cannot keep up with a probe."""
+    rate = load * capacity
+    async with _worker(harness, plan, say) as (worker, feed):
+        flow = asyncio.create_task(_feed(feed.producer, feed.topic, feed.records, rate))
+        try:
+            await asyncio.sleep(2)
+            say(f"{plan.probes} probes at {rate:,.0f} events/s")
+            used = worker.cpu_seconds(), time.monotonic()
+            probed = await _probes(worker, feed, plan)
+            core = _core(worker, *used)
+            say(f"{plan.views} views at {rate:,.0f} events/s")
+            used = worker.cpu_seconds(), time.monotonic()
+            viewed = await _views(worker, plan)
+            view_core = _core(worker, *used)
+            if flow.done():
+                raise BenchError(f"the feeder ended: {flow.exception()!r}")
+        finally:
+            flow.cancel()
+            with suppress(asyncio.CancelledError):
+                await flow
+        return [
+            _quantiles("event_to_view", load, rate, core, probed["view"]),
+            _quantiles("event_to_delivery", load, rate, core, probed["delivery"]),
+            _quantiles("view", load, rate, view_core, viewed),
+        ]
+
+
+def as_json(latency: Latency) -> dict[str, Any]:
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(latency).items()}
+
+
+def _quantiles(measure: str, load: float, rate: float, core: float, seconds: list[float]) -> Latency:
+    ordered = sorted(seconds)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+    return Latency(measure, load, at(0.50), at(0.99), ordered[-1] * 1000, len(ordered), rate, core)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A running `tidings worker` and what its views and its webhook receiver say."""
+
+    pid: int
+    url: str
+    receiver_url: str
+    session: aiohttp.ClientSession
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def event_count(self, user_id: str) -> int:
+        """0 for a user who is not known yet."""
+        async with self.session.get(f"{self.url}/v1/users/{user_id}") as response:
+            if response.status == 404:
+                return 0
+            response.raise_for_status()
+            return int((await response.json())["event_count"])
+
+    async def seen(self, prefix: str) -> dict[str, float]:
+        """User id to the time its first body came."""
+        async with self.session.get(f"{self.receiver_url}/seen", params={"prefix": prefix}) as response:
+            return (await response.json())["first_at"]
+
+    async def metric(self, name: str) -> float:
+        async with self.session.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+@dataclass(frozen=True)
+class _Feed:
+    producer: AIOKafkaProducer
+    topic: str
+    records: Iterator[Record]
+
+
+def _core(worker: _Worker, cpu_seconds: float, since: float) -> float:
+    return (worker.cpu_seconds() - cpu_seconds) / (time.monotonic() - since)
+
+
+@asynccontextmanager
+async def _worker(harness: Harness, plan: Plan, say: Callable[[str], None]) -> AsyncIterator[tuple[_Worker, _Feed]]:
+    """A worker that has folded the warm-up events, and the events that come after them."""
+    name, port = harness.new_name("worker"), free_port()
+    async with harness.receiver() as receiver_url:
+        settings = worker_settings(
+            name=name, bootstrap_servers=harness.bootstrap_servers, partitions=PARTITIONS, data_dir=harness.directory / name, port=port,
+            webhook_url=receiver_url + HOOK,
+        )
+        path = harness.directory / f"{name}.toml"
+        path.write_text(as_toml(settings))
+        await create_topics(KafkaSettings.model_validate(settings["kafka"]))
+        topic = f"{name}.events.v1"
+        warm_up = ShopEvents(plan.users, plan.warm_up_events, PARTITIONS)
+        await fill(harness.bootstrap_servers, topic, warm_up.records())
+        # More than any measurement takes; made as they are needed.
+        events = ShopEvents(plan.users, 100_000_000, PARTITIONS, first=plan.warm_up_events).records()
+        producer = AIOKafkaProducer(bootstrap_servers=harness.bootstrap_servers, acks="all", linger_ms=1)
+        headers = {"authorization": f"Bearer {ENVIRONMENT['BENCH_TOKEN']}"}
+        command = (sys.executable, "-m", "app", "worker", "--settings", str(path))
+        async with harness.process(command, name) as process, aiohttp.ClientSession(headers=headers) as session:
+            await producer.start()
+            try:
+                worker = _Worker(process.pid, f"http://127.0.0.1:{port}", receiver_url, session)
+                say(f"warming up: {plan.warm_up_events:,} events")
+                await _until_warm(worker, process, plan.warm_up_events)
+                yield worker, _Feed(producer, topic, events)
+            finally:
+                await producer.stop()
+        await delete_topics(harness.bootstrap_servers, name)
+
+
+async def _until_warm(worker: _Worker, process: asyncio.subprocess.Process, events: int) -> None:
+    """All folded, ranked and delivered."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and process.returncode is None:
+        with suppress(aiohttp.ClientError):
+            if await worker.metric("tidings_events_total{") >= events:
+                await asyncio.sleep(3)  # the last rankings make the last users due
+                if await worker.metric("tidings_outbox_due_users{") == 0:
+                    return
+        await asyncio.sleep(0.5)
+    raise BenchError(f"the worker was not done with {events} warm-up events within {_READY_SECONDS:g} s")
+
+
+async def _feed(producer: AIOKafkaProducer, topic: str, records: Iterator[Record], rate: float) -> None:
+    """Send at ``rate`` until cancelled."""
+    began, sent = time.monotonic(), 0
+    while True:
+        due = int((time.monotonic() - began) * rate) - sent
+        for partition, key, value in islice(records, due):
+            await producer.send(topic, value, key, partition=partition)
+        sent += due
+        await asyncio.sleep(_STEP_SECONDS)
+
+
+async def _probes(worker: _Worker, feed: _Feed, plan: Plan) -> dict[str, list[float]]:
+    """From sending an event of a new user to its view, and to the first body with that user at the webhook receiver."""
+    tasks, due_at, began = [], {}, time.monotonic()
+    for i in range(plan.probes):
+        due = began + i / plan.probes_per_second
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        due_at[f"probe-{i}"] = due
+        tasks.append(asyncio.create_task(_probe(worker, feed, f"probe-{i}", i, due)))
+    try:
+        async with asyncio.timeout(_LOST_SECONDS):
+            views = await asyncio.gather(*tasks)
+            while len(arrived := await worker.seen("probe-")) < plan.probes:  # noqa: ASYNC110  # another process has no Event to wait for
+                await asyncio.sleep(0.25)
+    except TimeoutError:
+        raise BenchError(f"probes were not seen within {_LOST_SECONDS:g} s: the worker does not keep up with this load") from None
+    finally:
+        for task in tasks:
+            task.cancel()
+    return {"view": views, "delivery": [arrived[user_id] - due for user_id, due in due_at.items()]}
+
+
+async def _probe(worker: _Worker, feed: _Feed, user_id: str, i: int, due: float) -> float:
+    event = Event(event_id=f"{user_id}-event", user_id=user_id, occurred_at_ms=FIRST_EVENT_MS + i, source="bench")
+    event.product_viewed.product_id = f"product-{i % 50}"
+    key = user_id.encode()
+    await feed.producer.send(feed.topic, event.SerializeToString(), key, partition=partition_of(key, PARTITIONS))
+    while await worker.event_count(user_id) == 0:  # noqa: ASYNC110  # a client of the view polls
+        await asyncio.sleep(_POLL_SECONDS)
+    return time.monotonic() - due
+
+
+async def _views(worker: _Worker, plan: Plan) -> list[float]:
+    tasks, began = [], time.monotonic()
+    for i in range(plan.views):
+        due = began + i / plan.views_per_second
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        tasks.append(asyncio.create_task(_view(worker, f"user-{i * 7919 % plan.users}", due)))
+    return list(await asyncio.gather(*tasks))
+
+
+async def _view(worker: _Worker, user_id: str, due: float) -> float:
+    await worker.event_count(user_id)
+    return time.monotonic() - due

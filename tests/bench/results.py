@@ -1,0 +1,192 @@
+"""What was measured, put together: medians, ratios pair by pair, the cost of each stage; as JSON and as tables."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import pairwise
+from statistics import median
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.harness import Cores, Measured
+from tests.bench.latency import Latency, as_json
+from tests.bench.systems.tidings_path import WHAT_A_STAGE_ADDS, Stage
+
+#: The same job in another system, or for the jobs that only Tidings has: the bare job of the slowest one, with as many users.
+BARE = "state_per_user"
+
+
+class Key(NamedTuple):
+    job: str
+    users: int
+    system: str
+
+
+#: How many times naive Faust's bare job Tidings must manage.
+BARS = {Key(BARE, 10_000, "tidings"): 40.0, Key(BARE, 1_000_000, "tidings"): 25.0, Key("full_path", 10_000, "tidings"): 3.0}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Events a second of one over those of the other, each pair from the same round."""
+
+    one: Key
+    other: Key
+    pairs: list[float]
+
+    @property
+    def at_least(self) -> float | None:
+        return BARS.get(self.one) if self.other.system == "naive_faust" else None
+
+
+@dataclass
+class Results:
+    """Filled as the runs come in; a round is one turn of all jobs."""
+
+    cores: Cores
+    rounds: list[dict[Key, Measured]] = field(default_factory=list)
+    #: Of each stage, one for each turn of all stages.
+    stages: dict[Stage, list[Measured]] = field(default_factory=dict)
+    latency: list[Latency] = field(default_factory=list)
+
+    def samples(self) -> dict[Key, list[Measured]]:
+        found: dict[Key, list[Measured]] = {}
+        for round_ in self.rounds:
+            for key, measured in round_.items():
+                found.setdefault(key, []).append(measured)
+        return found
+
+    def ratios(self) -> list[Ratio]:
+        """Tidings against every other system's bare job with as many users."""
+        keys = list(self.samples())
+        found: list[Ratio] = []
+        for one in (key for key in keys if key.system == "tidings"):
+            for other in (key for key in keys if key.system != "tidings" and key.job == BARE and key.users == one.users):
+                rounds = [round_ for round_ in self.rounds if one in round_ and other in round_]
+                found.append(Ratio(one, other, [r[one].events_per_second / r[other].events_per_second for r in rounds]))
+        return found
+
+    def capacity(self) -> float:
+        """Of the full path, in events a second; 0 if it was not measured."""
+        runs = [run.events_per_second for key, runs in self.samples().items() if key.job == "full_path" for run in runs]
+        return median(runs) if runs else 0.0
+
+    def stage_costs(self) -> Iterator[tuple[Stage, float, float]]:
+        """Stage, µs of processor time an event of the topology up to it, and what of them is its own."""
+        totals = {stage: median(run.cpu_us_per_event for run in self.stages[stage]) for stage in Stage if stage in self.stages}
+        for before, stage in pairwise([None, *totals]):
+            assert stage is not None
+            yield stage, totals[stage], totals[stage] - (totals[before] if before else 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "runs": [
+                {
+                    **key._asdict(),
+                    "events_per_second": round(median(run.events_per_second for run in runs), 1),
+                    "cpu_us_per_event": round(median(run.cpu_us_per_event for run in runs), 3),
+                    "peak_rss_mb": round(median(run.peak_rss_bytes for run in runs) / 1e6),
+                    "events": runs[0].events,
+                    "samples": [
+                        {
+                            "events_per_second": round(run.events_per_second, 1), "cpu_us_per_event": round(run.cpu_us_per_event, 3),
+                            **run.extra,
+                        }
+                        for run in runs
+                    ],
+                }
+                for key, runs in self.samples().items()
+            ],
+            "ratios": [
+                {
+                    **ratio.one._asdict(), "against": ratio.other._asdict(), "median": round(median(ratio.pairs), 2),
+                    "pairs": [round(pair, 2) for pair in ratio.pairs], "at_least": ratio.at_least,
+                }
+                for ratio in self.ratios()
+            ],
+            "stages": [
+                {
+                    "stage": stage.value, "adds": WHAT_A_STAGE_ADDS[stage], "cpu_us_per_event": round(own, 2),
+                    "cpu_us_per_event_up_to_here": round(total, 2),
+                    "events_per_second": round(median(run.events_per_second for run in self.stages[stage])),
+                    "counted": self.stages[stage][-1].extra.get("counted", {}),
+                }
+                for stage, total, own in self.stage_costs()
+            ],
+            "latency": [as_json(latency) for latency in self.latency],
+            "machine": self.machine(),
+        }
+
+    def machine(self) -> dict[str, Any]:
+        return {
+            "platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version(), "pinned": self.cores.pinned,
+            **{package: version(package) for package in ("faust-streaming", "aiokafka", "rocksdict", "protobuf", "uvloop")},
+        }
+
+    def print(self, console: Console) -> None:
+        if self.rounds:
+            console.print(self._runs_table())
+        if ratios := self.ratios():
+            console.print(_ratios_table(ratios))
+        if self.stages:
+            console.print(self._stages_table())
+        if self.latency:
+            console.print(_latency_table(self.latency))
+
+    def _runs_table(self) -> Table:
+        table = _table("Median of the rounds; one core for the system, one for the broker", "job", "users", "system")
+        for heading in ("events", "events/s", "µs CPU/event", "peak RSS"):
+            table.add_column(heading, justify="right")
+        for key, runs in self.samples().items():
+            table.add_row(
+                key.job, f"{key.users:,}", key.system, f"{runs[0].events:,}", f"{median(r.events_per_second for r in runs):,.0f}",
+                f"{median(r.cpu_us_per_event for r in runs):,.1f}", f"{median(r.peak_rss_bytes for r in runs) / 1e6:,.0f} MB",
+            )
+        return table
+
+    def _stages_table(self) -> Table:
+        first = next(iter(self.stages.values()))[0]
+        table = _table(f"The full path a stage at a time, {first.events:,} events of {first.users:,} users", "stage", "adds")
+        for heading in ("µs CPU/event", "up to here", "events/s"):
+            table.add_column(heading, justify="right")
+        for stage, total, own in self.stage_costs():
+            rate = median(run.events_per_second for run in self.stages[stage])
+            table.add_row(stage, WHAT_A_STAGE_ADDS[stage], f"{own:,.1f}", f"{total:,.1f}", f"{rate:,.0f}")
+        return table
+
+
+def _ratios_table(ratios: list[Ratio]) -> Table:
+    table = _table("Events a second against each other, pair by pair", "job", "users", "against")
+    for heading in ("median", "pairs", "wanted"):
+        table.add_column(heading, justify="right")
+    for ratio in ratios:
+        middle, wanted = median(ratio.pairs), ratio.at_least
+        said = "" if wanted is None else f"{wanted:g}x " + ("reached" if middle >= wanted else "[bold red]not reached[/]")
+        pairs = " ".join(f"{pair:.3g}" for pair in ratio.pairs)
+        table.add_row(ratio.one.job, f"{ratio.one.users:,}", f"{ratio.other.system} {ratio.other.job}", f"{middle:.3g}x", pairs, said)
+    return table
+
+
+def _latency_table(latencies: list[Latency]) -> Table:
+    table = _table("Latency while events flow, open loop", "measure")
+    for heading in ("load", "events/s", "p50 ms", "p99 ms", "max ms", "samples", "worker's core"):
+        table.add_column(heading, justify="right")
+    for one in latencies:
+        table.add_row(
+            one.measure, f"{one.load:.0%}", f"{one.events_per_second:,.0f}", f"{one.p50_ms:,.1f}", f"{one.p99_ms:,.1f}",
+            f"{one.max_ms:,.1f}", f"{one.samples:,}", f"{one.worker_core:.0%}",
+        )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column != "adds")
+    return table

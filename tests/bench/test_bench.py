@@ -1,0 +1,100 @@
+"""The benchmark runs, finds every result right, and writes what it says it writes. How fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.broker import create_topic, fill
+from tests.bench.harness import BenchError, Cores, Harness, Measured
+from tests.bench.proto.bench_pb2 import UserState
+from tests.bench.protocol import Assignment, Report
+from tests.bench.results import Key, Results
+from tests.bench.systems.tidings_path import Stage
+from tests.bench.workload import BareEvents, Record, ShopEvents, positions_of
+from tests.brokers.apache_kafka import ROOT, ApacheKafka
+
+
+@pytest.mark.kafka
+def test_a_quick_run_measures_every_job_of_every_system_and_writes_it_down(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.bench", "--quick", "--output", str(output)],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    written = json.loads(output.read_text())
+    runs = {(run["job"], run["users"], run["system"]): run for run in written["runs"]}
+    assert set(runs) == {
+        ("state_per_user", 200, "tidings"), ("state_per_user", 200, "naive_faust"), ("state_per_user", 2_000, "tidings"),
+        ("state_per_user", 2_000, "naive_faust"), ("profile_fold", 200, "tidings"), ("full_path", 200, "tidings"),
+    }
+    assert all(run["events_per_second"] > 0 and run["cpu_us_per_event"] > 0 for run in runs.values())
+    latency = {one["measure"]: one for one in written["latency"]}
+    assert set(latency) == {"event_to_view", "event_to_delivery", "view"}
+    assert all(one["load"] == 0.5 and 0 < one["p50_ms"] <= one["p99_ms"] for one in latency.values())
+    assert [stage["stage"] for stage in written["stages"]] == list(Stage)
+    ours = {(job, users) for job, users, system in runs if system == "tidings"}
+    assert {(ratio["job"], ratio["users"]) for ratio in written["ratios"]} == ours
+
+
+def test_the_generated_code_of_the_benchmarks_messages_is_fresh(tmp_path: Path) -> None:
+    proto = "tests/bench/proto/bench.proto"
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", proto]
+    subprocess.run(command, cwd=ROOT, check=True)
+    names = ["bench_pb2.py", "bench_pb2.pyi"]
+    assert filecmp.cmpfiles(tmp_path / "tests/bench/proto", ROOT / "tests/bench/proto", names, shallow=False)[0] == names
+
+
+@pytest.mark.parametrize("workload", [BareEvents(20, 300, 4), ShopEvents(20, 300, 4)], ids=["bare", "shop"])
+def test_the_same_events_come_every_time_and_the_fold_counts_each_once(workload: BareEvents | ShopEvents) -> None:
+    records = list(workload.records())
+    assert records == list(workload.records())
+    assert workload.expected(positions_of(records)).events == 300
+
+
+def test_the_fold_stops_where_the_system_stopped() -> None:
+    workload = BareEvents(20, 300, 4)
+    ends = positions_of(workload.records())
+    fewer = ends | {0: ends[0] - 1}
+    assert workload.expected(fewer).events == 299
+    assert workload.expected(fewer).checksum != workload.expected(ends).checksum
+
+
+@pytest.mark.kafka
+async def test_a_state_that_counts_an_event_twice_is_refused(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    workload = BareEvents(1, 10, 4)
+    partition, key, _ = next(workload.records())
+    wrong = UserState(count=11, last_occurred_at_ms=1, score=1.0).SerializeToString()
+    await create_topic(apache_kafka.bootstrap_servers, "bench-wrong-state", 4)
+    await fill(apache_kafka.bootstrap_servers, "bench-wrong-state", [Record(partition, key, wrong)])
+    harness = Harness(apache_kafka.bootstrap_servers, Cores(frozenset(), frozenset(), False), tmp_path)
+    with pytest.raises(BenchError, match="the plain fold gives"):
+        await harness.check("bench-wrong-state", "any", workload, 10, Report(10, 1.0, 1.0, 1, {str(partition): 10}))
+
+
+async def test_a_system_that_ends_without_a_result_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    harness = Harness("127.0.0.1:1", Cores(frozenset(), frozenset(), False), tmp_path)
+    command = (sys.executable, "-c", "import sys; sys.exit('the topic is gone')")
+    with pytest.raises(BenchError, match=r"code 1[\s\S]*the topic is gone"):
+        await harness.run(command, Assignment("run", "state_per_user", "127.0.0.1:1", "topic", 4, 10, str(tmp_path / "run")))
+
+
+def test_ratios_are_taken_within_a_round_and_only_against_the_same_number_of_users() -> None:
+    def run(users: int, system: str, rate: float) -> Measured:
+        return Measured("state_per_user", users, system, 100, rate, 1.0, 1, {})
+
+    results = Results(Cores(frozenset(), frozenset(), False))
+    for ours, theirs in ((100.0, 10.0), (300.0, 10.0), (100.0, 5.0)):
+        results.rounds.append({
+            Key("state_per_user", 5, "tidings"): run(5, "tidings", ours),
+            Key("state_per_user", 5, "naive_faust"): run(5, "naive_faust", theirs),
+            Key("state_per_user", 9, "naive_faust"): run(9, "naive_faust", 1.0),
+        })
+    (ratio,) = results.ratios()
+    assert (ratio.one.users, ratio.other.users, ratio.pairs) == (5, 5, [10.0, 30.0, 20.0])
