@@ -1,7 +1,7 @@
 """A fleet without a broker: topics in lists, workers whose every write waits for the scheduler, and faults between any two steps.
 
-What is real: the agents, the ranking, PartitionState, Unit, apply_records and Committer. What stands in: the broker (it refuses the append of
-an older epoch and the commit of an older term), RocksDB (a dict), Faust's delivery and its commits (in order, acknowledged batches only).
+What is real: agents, ranking, PartitionState, Unit, apply_records, Committer. What stands in: the broker (it refuses the append of
+an older epoch and the commit of an older term), RocksDB (a dict), Faust's delivery and commits (in order, acknowledged batches only).
 """
 
 from __future__ import annotations
@@ -333,12 +333,12 @@ class Owner:
     def may_deliver(self) -> list[str]:
         if not self.recovered or self.leaving:
             return []
-        return [
-            source
-            for source, position in self.positions.items()
-            if position < len(self.broker.logs[source, self.partition].records)
-            and sum(not batch.written for batch in self.batches[source]) < ROOM
-        ]
+        logs, place = self.broker.logs, self.partition
+        return [s for s, position in self.positions.items() if position < len(logs[s, place].records) and self._has_room(s)]
+
+    def _has_room(self, source: str) -> bool:
+        batches = self.batches[source]
+        return len(batches) < ROOM or sum(not batch.written for batch in batches) < ROOM
 
     def deliver(self, source: str) -> None:
         start = self.positions[source]

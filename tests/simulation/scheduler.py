@@ -40,19 +40,18 @@ class Simulation:
         self.workers = [Worker(f"w{n}") for n in range(self.random.choice([1, 2, 3]))]
         self.counts: Counter[str] = Counter()
         self._fault_rate = self.random.choice([0.01, 0.03, 0.08])
-        self._write_events(self.random.randint(8, 32))
+        self._write_events(self.random.randint(8, 24))
 
     async def run(self) -> None:
         """Raises AssertionError, or what the code under test raised, when something does not hold."""
         try:
-            for _ in range(self.random.randint(30, 200)):
+            for _ in range(self.random.randint(30, 150)):
                 await self._step(is_calm=False)
             for worker in self.workers:
                 worker.paused = False
             for _ in range(MAX_CALM_STEPS):
-                if self._is_quiet():
+                if not await self._step(is_calm=True) and self._is_quiet():
                     break
-                await self._step(is_calm=True)
             else:
                 raise AssertionError("stuck")
             self._compare()
@@ -83,18 +82,18 @@ class Simulation:
 
     # Steps ----------------------------------------------------------------------------------------------------------------
 
-    async def _step(self, *, is_calm: bool) -> None:
+    async def _step(self, *, is_calm: bool) -> bool:
+        """One step of one worker, or one fault; False if there was nothing to do."""
         for worker in self.workers:
             if worker.failure is not None:
                 await self._end_of(worker)
-        steps = self._faults() if not is_calm and self.random.random() < self._fault_rate else []
-        steps = steps or self._work(is_calm)
+        steps = self._faults() if not is_calm and self.random.random() < self._fault_rate else self._some_work(is_calm)
         if steps:
-            step = self.random.choice(steps)
-            outcome = step()
+            outcome = self.random.choice(steps)()
             if outcome is not None:
                 await outcome
         await asyncio.sleep(0)  # what was woken goes on, or is overtaken by the next step
+        return bool(steps)
 
     async def _end_of(self, worker: Worker) -> None:
         failure = worker.failure
@@ -103,24 +102,26 @@ class Simulation:
         self.counts["fenced" if isinstance(failure, FencedError) else "produce error"] += 1
         await worker.die()
 
-    def _work(self, is_calm: bool) -> list[Callable[[], Any]]:
-        steps: list[Callable[[], Any]] = []
-        for worker in self.workers:
-            if worker.paused:
-                continue
-            steps += [lambda w=worker, i=i: self._open_gate(w, i, is_calm) for i in range(len(worker.gates))]
-            for owner in worker.owners.values():
-                steps += [lambda o=owner, s=source: o.deliver(s) for source in owner.may_deliver()]
-                if owner.may_rank():
-                    steps.append(owner.rank)
-                if owner.may_commit():
-                    steps.append(owner.commit)
-                if owner.leaving or not owner.is_current:
-                    steps.append(lambda w=worker, o=owner: self._leave(w, o, is_calm))
+    def _some_work(self, is_calm: bool) -> list[Callable[[], Any]]:
+        """What the first worker that can do anything may do, drawn by lot."""
+        for worker in self.random.sample(self.workers, len(self.workers)):
+            if not worker.paused and (steps := self._work_of(worker, is_calm)):
+                return steps
+        return []
+
+    def _work_of(self, worker: Worker, is_calm: bool) -> list[Callable[[], Any]]:
+        steps: list[Callable[[], Any]] = [lambda i=i: self._open_gate(worker, i, is_calm) for i in range(len(worker.gates))]
+        for owner in worker.owners.values():
+            steps += [lambda o=owner, s=source: o.deliver(s) for source in owner.may_deliver()]
+            if owner.may_rank():
+                steps.append(owner.rank)
+            if owner.may_commit():
+                steps.append(owner.commit)
+            if owner.leaving or not owner.is_current:
+                steps.append(lambda o=owner: self._leave(worker, o, is_calm))
         for partition in range(self.broker.partitions):
-            if not self._has_owner(partition):
-                free = [w for w in self.workers if not w.paused and partition not in w.owners]
-                steps += [lambda w=w, p=partition: self._assign(w, p) for w in free]
+            if partition not in worker.owners and not self._has_owner(partition):
+                steps.append(lambda p=partition: self._assign(worker, p))
         return steps
 
     def _faults(self) -> list[Callable[[], Any]]:
