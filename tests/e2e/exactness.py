@@ -1,10 +1,10 @@
-"""The comparison that every run ends in: the tables in Kafka against the plain fold of the events topic, and the inbox against the outbox."""
+"""What every run ends in: the tables in Kafka against the plain fold of the events topic, and the inbox against the outbox."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.domain.plain_fold import PlainTables, without_neighbours
@@ -12,8 +12,9 @@ from app.domain.profile import Applied, Denied, Duplicate
 from app.domain.validation import Violation, decode_event
 from tests.e2e.kafka_log import Tables
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
+from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
-from tidings.updates.v1.update_pb2 import ReasonKind
+from tidings.updates.v1.update_pb2 import ReasonKind, RecommendationUpdate
 
 #: Differences shown of each kind; all are counted.
 SHOWN = 5
@@ -27,13 +28,12 @@ class Oracle:
     applied: int = 0
     duplicates: int = 0
     denied: int = 0
-    violations: dict[tuple[int, int], Violation] | None = None
+    violations: dict[tuple[int, int], Violation] = field(default_factory=dict)
 
 
 def oracle_of(events: Iterable[Any]) -> Oracle:
     """Fold the records of the events topic as Kafka holds them."""
-    oracle = Oracle(PlainTables(), violations={})
-    assert oracle.violations is not None
+    oracle = Oracle(PlainTables())
     for record in events:
         event = decode_event(record.value or b"", record.key, record.timestamp)
         if isinstance(event, Violation):
@@ -69,7 +69,7 @@ class Verdict:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value:,.1f}" if isinstance(value, float) else f"{name} {value:,}" for name, value in asdict(self).items())
+        return ", ".join(f"{name} {round(value, 1):,}" for name, value in asdict(self).items())
 
 
 class Differences:
@@ -97,7 +97,7 @@ class Differences:
 
 
 def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any]) -> Verdict:
-    """Profiles byte for byte without neighbour lists; visit counts of all items; neighbour weights where nothing was cut; shares; dead letters.
+    """Profiles byte for byte without neighbour lists; items' visits; neighbour weights where nothing was cut; shares; dead letters.
 
     Raises AssertionError that names what differs.
     """
@@ -110,7 +110,7 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any]) -> 
     exact = 0
     for product in differences.same_keys("items", held.items, expected.items):
         got, want = held.items[product], expected.items[product]
-        if (got.visit_count, got.last_visit_at_ms, got.weight, got.window) != (want.visit_count, want.last_visit_at_ms, want.weight, want.window):
+        if _visits(got) != _visits(want):
             differences.add("items that differ", f"{product} ({got.visit_count} visits, {want.visit_count} expected)")
         if got.evicted_count == want.evicted_count == 0:
             exact += 1
@@ -124,8 +124,13 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any]) -> 
     _compare_letters(dead_letters, events, oracle, differences)
     differences.check()
     return Verdict(
-        len(events), oracle.applied, oracle.duplicates, len(oracle.violations or {}), len(expected.profiles), len(expected.items), exact, len(expected.shares)
+        events=len(events), applied=oracle.applied, duplicates=oracle.duplicates, dead_letters=len(oracle.violations),
+        profiles=len(expected.profiles), items=len(expected.items), items_with_exact_neighbours=exact, shares=len(expected.shares),
     )
+
+
+def _visits(item: Item) -> tuple[int, int, int, int]:
+    return item.visit_count, item.last_visit_at_ms, item.weight, item.window
 
 
 def _compare_counts(held: Tables, oracle: Oracle, differences: Differences) -> None:
@@ -142,12 +147,13 @@ def _compare_letters(dead_letters: list[Any], events: list[Any], oracle: Oracle,
         if record.key != f"{letter.topic}/{letter.partition}/{letter.offset}".encode():
             differences.add("dead letters with a wrong key", repr(record.key))
         letters[letter.partition, letter.offset] = letter
-    violations = oracle.violations or {}
+    violations = oracle.violations
     records = {(record.partition, record.offset): record for record in events if (record.partition, record.offset) in violations}
     for place in differences.same_keys("dead letters", letters, violations):
         letter, violation, record = letters[place], violations[place], records[place]
-        said = (letter.topic, letter.reason, letter.field, letter.detail, letter.key, letter.value, letter.timestamp_ms)
-        wanted = (record.topic, violation.reason, violation.field, violation.detail, record.key or b"", record.value or b"", record.timestamp)
+        said = (letter.reason, letter.field, letter.detail, letter.topic, letter.timestamp_ms, letter.key, letter.value)
+        place_and_bytes = (record.topic, record.timestamp, record.key or b"", record.value or b"")
+        wanted = (violation.reason, violation.field, violation.detail, *place_and_bytes)
         if said != wanted:
             differences.add("dead letters that differ", f"{place}: {str(said)[:200]}, expected {str(wanted)[:200]}")
 
@@ -162,7 +168,7 @@ def compare_inbox(outbox: Mapping[str, OutboxEntry], bodies: Mapping[str, dict[s
         update, data = outbox[user].update, bodies[user]["data"]
         if data["version"] != update.version:
             differences.add("versions at the inbox that differ", f"{user} ({data['version']}, {update.version} expected)")
-        elif _products(data) != [(r.product_id, _kind(r.reason.kind), r.reason.because_of, r.reason.times_seen) for r in update.recommendations]:
+        elif _products_told(data) != _products(update):
             differences.add("lists at the inbox that differ", user)
     for wrong in ("regressions", "bad_signatures", "malformed"):
         if stats[wrong]:
@@ -173,7 +179,11 @@ def compare_inbox(outbox: Mapping[str, OutboxEntry], bodies: Mapping[str, dict[s
     differences.check()
 
 
-def _products(data: dict[str, Any]) -> list[tuple[str, str, str, int]]:
+def _products(update: RecommendationUpdate) -> list[tuple[str, str, str, int]]:
+    return [(r.product_id, _kind(r.reason.kind), r.reason.because_of, r.reason.times_seen) for r in update.recommendations]
+
+
+def _products_told(data: dict[str, Any]) -> list[tuple[str, str, str, int]]:
     return [
         (r["product_id"], r["reason"]["kind"], r["reason"]["because_of"] or "", r["reason"]["times_seen"]) for r in data["recommendations"]
     ]

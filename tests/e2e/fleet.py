@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiokafka.errors import KafkaError
 
 from app.settings import Settings, load_settings
 from app.streams.topics import create_topics, require_sound
@@ -120,7 +121,10 @@ class Fleet:
 
     async def applied(self) -> int:
         """Events folded, ranked and committed."""
-        return sum(await self.log.committed(self.names.events))
+        try:
+            return sum(await self.log.committed(self.names.events))
+        except (KafkaError, OSError):
+            return 0  # the broker is away
 
     async def until_applied(self, count: int, seconds: float = STALL_SECONDS) -> None:
         """Until so many events are seen through."""
@@ -149,6 +153,12 @@ class Fleet:
 
     async def _unfinished(self, events: int) -> list[Any]:
         """First what is not done yet, in words, empty when all is; then how far everything is."""
+        try:
+            return await self._what_is_unfinished(events)
+        except (KafkaError, OSError) as exc:
+            return [f"the broker does not answer: {exc!r}"]
+
+    async def _what_is_unfinished(self, events: int) -> list[Any]:
         log, progress = self.log, []
         for topic in (self.names.events, self.names.visits, self.names.neighbours):  # each causes the next
             committed, ends = await log.committed(topic), await log.ends(topic)
@@ -191,7 +201,6 @@ async def fleet_on(
 
     An exception that leaves the block carries the ends of all logs as a note.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     token, secret = secrets.token_urlsafe(24), "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), trust_env=False))
@@ -219,16 +228,19 @@ async def fleet_on(
 
 
 def _write_settings(
-    directory: Path, bootstrap_servers: str, is_embedded: bool, sections: Mapping[str, Mapping[str, Any]], token: str, secret: str, inbox_url: str
+    directory: Path, bootstrap_servers: str, is_embedded: bool, sections: Mapping[str, Mapping[str, Any]], token: str, secret: str,
+    inbox_url: str,
 ) -> Path:
     """The fleet's tidings.toml. Time-outs are as short as Kafka allows, so that a take-over is seen within a test."""
+    directory.mkdir(parents=True, exist_ok=True)
     name = f"e2e-{secrets.token_hex(4)}"
     (directory / "token").write_text(token)
     (directory / "secret").write_text(secret)
     settings: dict[str, dict[str, Any]] = {
         "kafka": {
             "bootstrap_servers": bootstrap_servers, "application_id": name, "topic_prefix": name, "partitions": PARTITIONS,
-            "session_timeout_seconds": SESSION_SECONDS, "heartbeat_interval_seconds": 1, "rebalance_timeout_seconds": 6 if is_embedded else 10,
+            "session_timeout_seconds": SESSION_SECONDS, "heartbeat_interval_seconds": 1,
+            "rebalance_timeout_seconds": 6 if is_embedded else 10,
             "fetch_max_wait_ms": 20 if is_embedded else 100, "allow_unfenced": is_embedded,
         },
         "worker": {"block_cache_bytes": 32 * 1024**2},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from app.delivery.outbox import is_due
 from app.settings import KafkaSettings
@@ -40,7 +43,8 @@ class Tail:
         self._consumer.assign(self._places)
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        with suppress(asyncio.CancelledError, KafkaError):  # aiokafka lets its own fetchers' cancellation out while the broker is away
+            await self._consumer.stop()
 
     async def read_on(self) -> None:
         """Up to the end as it is now."""

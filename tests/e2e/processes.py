@@ -30,7 +30,8 @@ async def spawn(arguments: Sequence[str], log: Path, environment: dict[str, str]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
     with log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, env={**clean, **(environment or {})}, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+            sys.executable, *arguments, env={**clean, **(environment or {})},
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
             preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
         )
 
@@ -126,14 +127,17 @@ class Worker:
         except TimeoutError:
             self._signal(signal.SIGKILL)
             raise AssertionError(f"worker {self.name} did not end within {STOP_SECONDS:g} s of SIGTERM") from None
-        assert self._process is not None and self._process.returncode is not None
-        return self._process.returncode
+        return self._exit_code()
 
     async def ended(self) -> int:
         """The exit code of a worker that ends by itself, and is not started again."""
         self._wanted = False
         await self._end()
-        assert self._process is not None and self._process.returncode is not None
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        assert self._process is not None
+        assert self._process.returncode is not None
         return self._process.returncode
 
     async def _end(self) -> None:

@@ -1,7 +1,8 @@
-"""Faults in the middle of a replay: each run ends in the tables that a plain fold gives, and in an inbox that holds the last list of everyone."""
+"""Faults in the middle of a replay: each run ends in the tables of a plain fold, and in an inbox that holds the last list of everyone."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.fleet import BOLCOM, fleet_on
 
-#: Enough for some 40 s at this pace, so that a fault falls into the middle of the work.
-EVENTS, EVENTS_PER_SECOND = 24_000, 600
+#: Half a minute at this pace, so that a fault falls into the middle of the work.
+EVENTS, EVENTS_PER_SECOND = 21_000, 700
+#: The broker is away for so long, and then needs some seconds to start.
+BROKER_AWAY_SECONDS = 10
 
 pytestmark = [
     pytest.mark.kafka,
@@ -58,3 +61,16 @@ async def test_the_partitions_of_a_lost_worker_are_taken_over(apache_kafka: Apac
         await replay.done()
         verdict = await fleet.exact(EVENTS)
         assert (verdict.applied, verdict.exits) == (EVENTS, 0)
+
+
+async def test_a_broker_that_is_away_for_ten_seconds_costs_nothing(own_apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    async with fleet_on(own_apache_kafka.bootstrap_servers, tmp_path / "fleet") as fleet:
+        await fleet.start("a")
+        replay = await fleet.replay(limit=EVENTS, rate=EVENTS_PER_SECOND)
+        await fleet.until_applied(EVENTS // 3)
+        await asyncio.to_thread(own_apache_kafka.stop_node)
+        await asyncio.sleep(BROKER_AWAY_SECONDS)
+        await asyncio.to_thread(own_apache_kafka.start_node, 0)
+        await replay.done()
+        verdict = await fleet.exact(EVENTS)
+        assert (verdict.applied, verdict.dead_letters) == (EVENTS, 0)
