@@ -117,8 +117,9 @@ class Committer:
                 self._abandon(unit)
                 raise
             except BaseException as exc:
-                unit.done.set_exception(exc)
-                unit.done.exception()  # the process stops: whoever waits need not complain too
+                if not unit.done.done():
+                    unit.done.set_exception(exc)
+                    unit.done.exception()  # the process stops: whoever waits need not complain too
                 self._fail(exc)
                 return
             if not unit.done.done():

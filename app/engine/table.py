@@ -91,7 +91,7 @@ class PartitionState(Generic[T]):
             found = self.get(key)
             if found is None:
                 found = self._young[key] = self._codec_of(key).new(key)
-        if key not in self._dirty:
+        if self._dirty.get(key) is None:
             self._dirty[key] = found
             self.dirty_bytes += self._sizes.get(key, 256)
         return found
@@ -159,6 +159,8 @@ class PartitionState(Generic[T]):
             yield key, decode(raw)
 
     def _raw(self, key: bytes) -> bytes | None:
+        if key in self._dirty:
+            return None  # deleted in this unit: what it changes is in memory
         for changes in reversed(self.pending):
             if key in changes:
                 return changes[key]

@@ -1,0 +1,170 @@
+"""The order in which a unit is written, and what is left undone when a step fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.engine.commit import Committer, Unit
+from app.errors import NotOwnedError, ProduceError
+from tests.unit.engine.worlds import DictDatabase, state_over
+
+TABLE: Any = SimpleNamespace(name="counters", changelog_topic_name="counters-changelog")
+
+
+class ScriptedWriter:
+    """Keeps what was written, in order; fails at the call of that number; waits while ``open`` is not set."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.log: list[tuple[str, Any]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self._fail_at = fail_at
+
+    async def renew_if_old(self, partition: int) -> None:
+        """Nothing grows old here."""
+
+    async def write_all(self, outputs: dict[tuple[str, int], list[Any]]) -> None:
+        await self._written("outputs", {topic: len(records) for (topic, _), records in outputs.items()})
+
+    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
+        batch = dict(records)
+        await self._written("changelog", sorted(batch))
+        return 10 * len(self.log), len(batch)
+
+    async def _written(self, what: str, detail: Any) -> None:
+        await self.open.wait()
+        if len(self.log) == self._fail_at:
+            raise ProduceError("not acknowledged")
+        self.log.append((what, detail))
+
+
+class World:
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.database = DictDatabase()
+        self.state = state_over(self.database)
+        self.writer = ScriptedWriter(fail_at)
+        self.failures: list[BaseException] = []
+        self.committer = Committer(TABLE, self.state, self.writer, self.failures.append)  # type: ignore[arg-type]  # a scripted writer
+        self.committer.start()
+
+    def submit(self, key: bytes = b"", output: bool = False) -> Unit[Any]:
+        unit: Unit[Any] = Unit(self.state)
+        if key:
+            self.state.obtain(key).added.append(1)
+        if output:
+            unit.emit("elsewhere", 0, None, b"x")
+        self.committer.submit(unit)
+        return unit
+
+
+async def test_a_unit_is_done_after_its_outputs_its_changelog_batch_and_its_database() -> None:
+    world = World()
+    unit = world.submit(b"a", output=True)
+    await unit.done
+
+    assert world.writer.log == [("outputs", {"elsewhere": 1}), ("changelog", [b"a"])]
+    assert world.database.values == {b"a": b"1"}
+    assert world.database.offset == 20, "of the batch's only record"
+    await world.committer.stop()
+
+
+async def test_units_are_written_one_after_another_in_the_order_they_were_made() -> None:
+    world = World()
+    units = [world.submit(b"%d" % n, output=True) for n in range(3)]
+    await world.committer.drain()
+
+    assert [what for what, _ in world.writer.log] == ["outputs", "changelog"] * 3
+    assert [detail for what, detail in world.writer.log if what == "changelog"] == [[b"0"], [b"1"], [b"2"]]
+    assert all(unit.done.done() for unit in units)
+    await world.committer.stop()
+
+
+async def test_a_unit_without_changes_waits_for_those_before_it_and_writes_nothing() -> None:
+    world = World()
+    world.writer.open.clear()
+    first, empty = world.submit(b"a"), world.submit()
+    await asyncio.sleep(0.01)
+    assert not empty.done.done()
+
+    world.writer.open.set()
+    await empty.done
+    assert first.done.done()
+    assert world.writer.log == [("changelog", [b"a"])]
+    await world.committer.stop()
+
+
+@pytest.mark.parametrize(("fail_at", "written"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+async def test_after_a_failure_nothing_more_is_written_and_fail_is_called_once(fail_at: int, written: int) -> None:
+    world = World(fail_at)
+    units = [world.submit(b"%d" % n, output=True) for n in range(3)]
+    await asyncio.wait([units[written].done])
+    await asyncio.sleep(0.01)
+
+    assert len(world.failures) == 1
+    assert len(world.writer.log) == fail_at
+    assert [unit.done.done() and unit.done.exception() is None for unit in units] == [n < written for n in range(3)]
+    assert len(world.database.values) == written
+    with pytest.raises(NotOwnedError):
+        world.submit(b"z")
+    await world.committer.stop()
+
+
+async def test_units_that_wait_behind_a_failure_end_when_the_partition_is_given_up() -> None:
+    world = World(fail_at=0)
+    units = [world.submit(b"%d" % n) for n in range(3)]
+    await asyncio.wait([units[0].done])
+    await world.committer.stop()
+
+    assert isinstance(units[0].done.exception(), ProduceError)
+    assert [type(unit.done.exception()) for unit in units[1:]] == [NotOwnedError, NotOwnedError]
+
+
+async def test_giving_up_in_the_middle_of_a_write_leaves_the_database_as_it_was() -> None:
+    world = World()
+    world.writer.open.clear()
+    units = [world.submit(b"a"), world.submit(b"b")]
+    await asyncio.sleep(0.01)
+    await world.committer.stop()
+    world.writer.open.set()
+
+    assert [type(unit.done.exception()) for unit in units] == [NotOwnedError, NotOwnedError]
+    assert world.database.values == {}
+    assert world.failures == []
+
+
+async def test_draining_ends_after_a_failure_by_the_callers_time_out_alone() -> None:
+    """drain() waits for what was submitted; the caller bounds it, since what failed is never written."""
+    world = World(fail_at=0)
+    world.submit(b"a")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(world.committer.drain(), 0.05)
+    await world.committer.stop()
+
+
+async def test_a_unit_that_nobody_waits_for_any_more_does_not_stop_the_next() -> None:
+    world = World()
+    world.writer.open.clear()
+    first, second = world.submit(b"a"), world.submit(b"b")
+    first.done.cancel()
+    world.writer.open.set()
+    await second.done
+
+    assert world.failures == []
+    assert set(world.database.values) == {b"a", b"b"}
+    await world.committer.stop()
+
+
+async def test_a_failure_stops_the_process_even_if_nobody_waits_for_its_unit() -> None:
+    world = World(fail_at=0)
+    world.writer.open.clear()
+    world.submit(b"a").done.cancel()
+    world.writer.open.set()
+    await asyncio.sleep(0.01)
+
+    assert len(world.failures) == 1
+    await world.committer.stop()
