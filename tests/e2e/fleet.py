@@ -180,7 +180,7 @@ class Fleet:
         assert len(self.log.events) == events, f"{len(self.log.events)} records on the events topic, {events} expected"
         verdict = compare_tables(tables, self.log.events, self.log.dead_letters)
         stats = await self.inbox.stats()
-        compare_inbox(tables.outbox, await self.inbox.bodies(), stats)
+        compare_inbox("inbox", tables.outbox, await self.inbox.bodies(), stats)
         verdict.users_at_inbox, verdict.deliveries, verdict.repeated_deliveries = stats["users"], stats["received"], stats["repeated"]
         verdict.exits, verdict.kills = sum(len(w.exits) for w in self.workers), sum(w.kills for w in self.workers)
         verdict.seconds = taken
