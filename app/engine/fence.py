@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -131,13 +132,29 @@ class Writer:
         return True
 
     async def stop(self) -> None:
+        """Close the connections. A batch that the broker has not taken within the request time-out was for nobody: nothing waits for it."""
         if self._producer is not None:
-            await self._producer.stop()
+            with suppress(TimeoutError):  # aiokafka by itself would wait for the broker without end
+                await asyncio.wait_for(self._producer.stop(), self._timeout)
 
     async def own(self, partitions: Iterable[int]) -> None:
-        """Take the next epoch of each partition number. The previous owner is fenced from a changelog by the first batch written to it."""
+        """Take the next epoch of each partition number. The previous owner is fenced from a changelog by the first batch written to it.
+
+        A batch of a former ownership that still waits here goes first, under its old epoch: ProduceError when it is not gone in time.
+        """
+        partitions = list(partitions)
+        await self._wait_until_sent([aiokafka.TopicPartition(topic, p) for topic in self._changelogs for p in partitions])
         if self.fenced:
             await asyncio.gather(*(self._take_epoch(p) for p in partitions))
+
+    async def _wait_until_sent(self, places: Iterable[aiokafka.TopicPartition]) -> None:
+        assert self._producer is not None
+        queued, deadline = self._producer._message_accumulator._batches, monotonic() + self._timeout
+        for place in places:
+            while queued.get(place):  # numbered and stamped with an epoch only when it leaves this queue
+                if monotonic() > deadline:
+                    raise ProduceError(f"{place.topic}/{place.partition} does not take a batch from before the rebalance; this worker stops")
+                await asyncio.sleep(0.05)
 
     async def _take_epoch(self, partition: int) -> None:
         assert self._producer is not None

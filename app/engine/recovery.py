@@ -140,8 +140,8 @@ class Recovery(Service):
                         del behind[tp]
 
     async def _committed(self) -> dict[TP, int | None]:
-        """Where each source partition is read from. To be asked before the markers are written: whatever was committed until then is marked in
-        a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the middle."""
+        """Where each source partition is read from. To be asked before the markers are written: whatever was committed until then is marked
+        in a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the middle."""
         return await self.app.consumer.committed_offsets([TP(topic, p) for topic in self.app.sources for p in sorted(self.actives)])
 
     def _take_over(self, committed: Mapping[TP, int | None]) -> None:
