@@ -153,7 +153,7 @@ class Writer:
         for place in places:
             while queued.get(place):  # numbered and stamped with an epoch only when it leaves this queue
                 if monotonic() > deadline:
-                    raise ProduceError(f"{place.topic}/{place.partition} does not take a batch from before the rebalance; this worker stops")
+                    raise ProduceError(f"{place.topic}/{place.partition} takes no batch from before the rebalance; this worker stops")
                 await asyncio.sleep(0.05)
 
     async def _take_epoch(self, partition: int) -> None:
