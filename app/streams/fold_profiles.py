@@ -24,6 +24,7 @@ from app.engine.store import HIDDEN_PREFIX
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
+from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
 from tidings.internal.v1.neighbours_pb2 import Neighbours
 from tidings.internal.v1.visits_pb2 import Visit, Visits
 from tidings.state.v1.profile_pb2 import Profile
@@ -38,17 +39,25 @@ MAX_VISITS_IN_RECORD = 300
 PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
 SHARE = Codec[Share](Share.FromString, Share.SerializeToString, lambda _: new_share(0))
 
+#: Anywhere else nobody would find the profile, and the person's events would come in no order.
+ASTRAY = Violation(
+    DeadLetterReason.DEAD_LETTER_REASON_INVALID,
+    "user_id",
+    "user_id belongs to another partition: produce with Kafka's default partitioner (murmur2 of the key)",
+)
+
 #: Called for each user whose profile changed: partition, user id, and when Kafka received the cause, in ms since 1970.
 MarkDirty = Callable[[Unit[Profile], bytes, int], None]
 
 
 class FoldProfiles:
-    """``apply`` is the agent; ``dirty`` is told of every user who may see another list now."""
+    """``apply`` is the agent; ``dirty`` is told of every user who may see another list now; ``home`` gives a user's partition."""
 
-    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty) -> None:
+    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty, home: Callable[[bytes, int], int] = partition_of) -> None:
         self._names = names
         self._partitions = partitions
         self._dirty = dirty
+        self._home = home
 
     def apply(self, unit: Unit[Profile]) -> None:
         if unit.topic == self._names.events:
@@ -68,12 +77,16 @@ class FoldProfiles:
         received: Counter[int] = Counter()
         visits: dict[int, list[Visit]] = {}
         for record in unit.records():
-            event = decode_event(record.value or b"", record.key, record.timestamp)
+            event = decode_event(record.value or b"", record.key or b"", record.timestamp)
             if isinstance(event, Violation):
                 emit_dead_letter(unit, self._names.dead_letters, record, event)
                 outcomes["dead_lettered"] += 1
                 continue
-            key = event.user_id.encode()
+            key = record.key
+            if state.get(key) is None and self._home(key, self._partitions) != unit.partition:
+                emit_dead_letter(unit, self._names.dead_letters, record, ASTRAY)
+                outcomes["dead_lettered"] += 1
+                continue
             outcome = fold_event(state.obtain(key), event)
             match outcome:
                 case Applied(interactions):

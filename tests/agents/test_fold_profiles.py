@@ -167,6 +167,25 @@ async def test_a_record_without_a_value_stops_nothing(topic: str) -> None:
     assert len(bench.dead_letters()) == 1
 
 
+async def test_an_event_without_a_key_is_a_dead_letter() -> None:
+    """Wherever it stands, it stands there by chance."""
+    bench = ProfilesBench()
+    bench.feed([bad_record(viewed("anna", "shoe", 1).SerializeToString(), key=None)])
+
+    assert [(letter.reason, letter.field) for letter in bench.dead_letters()] == [(DeadLetterReason.DEAD_LETTER_REASON_INVALID, "user_id")]
+    assert bench.state.bytes_by_key == {}
+
+
+async def test_an_event_in_another_partition_than_its_users_is_a_dead_letter() -> None:
+    """A client with a partitioner of its own: folded here, nobody would find the profile."""
+    elsewhere = (partition_of(b"anna", 4) + 1) % 4
+    bench = ProfilesBench(number=elsewhere, home=partition_of)
+    bench.feed(event_records(viewed("anna", "shoe", 1), partition=elsewhere))
+
+    assert [(letter.reason, letter.field) for letter in bench.dead_letters()] == [(DeadLetterReason.DEAD_LETTER_REASON_INVALID, "user_id")]
+    assert bench.state.bytes_by_key == {}
+
+
 async def test_a_dead_letter_makes_nobody_dirty() -> None:
     bench = ProfilesBench()
     bench.feed([bad_record(b"\xff")])

@@ -98,9 +98,10 @@ class Bench:
 
 
 class ProfilesBench(Bench):
-    def __init__(self, partitions: int = 4, number: int = 0) -> None:
+    def __init__(self, partitions: int = 4, number: int = 0, home: Callable[[bytes, int], int] | None = None) -> None:
+        home = home or (lambda user, partitions: number)  # whoever a test names lives here, unless it says otherwise
         self.dirty: list[tuple[bytes, int]] = []
-        agent = FoldProfiles(NAMES, partitions, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)))
+        agent = FoldProfiles(NAMES, partitions, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)), home)
         super().__init__(agent.apply, DictState(PROFILES, {SHARE_KEY: SHARE}, number))
 
     def profile(self, user_id: str) -> Profile | None:
