@@ -178,7 +178,7 @@ class Fleet:
         await self.log.read_on("events")
         await self.log.read_on("dead_letters")
         assert len(self.log.events) == events, f"{len(self.log.events)} records on the events topic, {events} expected"
-        verdict = compare_tables(tables, self.log.events, self.log.dead_letters)
+        verdict = compare_tables(tables, self.log.events, self.log.dead_letters, self.settings.kafka.partitions)
         stats = await self.inbox.stats()
         compare_inbox("inbox", tables.outbox, await self.inbox.bodies(), stats)
         verdict.users_at_inbox, verdict.deliveries, verdict.repeated_deliveries = stats["users"], stats["received"], stats["repeated"]
