@@ -215,8 +215,13 @@ class Deliverer:
         delivery = outbox.delivery_of(entry, line.name) if entry else None
         if delivery is not None:
             version = delivery.desired_version
+
+            def change(entry: OutboxEntry) -> None:
+                if self._render(turn.user_id) is None:  # still so: consent may have come while this waited to be written
+                    outbox.withhold(entry, line.name, version)
+
             line.count("withheld")
-            await self._ledger.record(turn.user_id, lambda entry: outbox.withhold(entry, line.name, version))
+            await self._ledger.record(turn.user_id, change)
         return False
 
     async def _send(self, line: _Line, request: Request) -> Outcome:

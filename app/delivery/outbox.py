@@ -15,6 +15,10 @@ from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
 
 #: Characters kept of a failure's reason.
 MAX_ERROR_CHARS = 200
+#: No request is on the wire for longer: the longest time-out that the settings allow, and the margin of its mark.
+MAX_FLIGHT_MS = 65_000
+#: No attempt waits for longer: the last step of the schedule with its jitter.
+MAX_WAIT_MS = 30 * 3600 * 1000
 #: The reason of a version that was not sent because the person may not be written about.
 WITHHELD = "withheld: unknown, or no consent to personalised e-mail"
 
@@ -41,7 +45,8 @@ def next_step(entry: OutboxEntry | None, target: str, now_ms: int) -> NotDue | W
     delivery = delivery_of(entry, target) if entry else None
     if delivery is None or not is_due(delivery):
         return NotDue()
-    until_ms = max(delivery.in_flight_until_ms, delivery.next_attempt_at_ms)
+    # Bounded from here: the worker that wrote these may have had another idea of the time.
+    until_ms = max(min(delivery.in_flight_until_ms, now_ms + MAX_FLIGHT_MS), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
     return WaitUntil(until_ms) if until_ms > now_ms else Send()
 
 

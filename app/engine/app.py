@@ -22,7 +22,7 @@ from app.engine.fence import Writer
 from app.engine.recovery import Recovery
 from app.engine.source import SourceReader
 from app.engine.table import PartitionState, Table
-from app.errors import NotOwnedError
+from app.errors import BrokerError, NotOwnedError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ STORES.aliases["engine"] = "app.engine.store:EngineStore"
 
 #: Batches of one source partition that may be applied and not yet written: one on its way, one being made.
 ROOM = 2
+#: Batches of one source partition that may wait for their acknowledgement and commit. They hold an offset each, no records.
+MAX_UNDECIDED = 2_000
 #: The part of the session time-out, counted from the last good heartbeat, in which a worker may act as owner towards the outside.
 LEASE_SHARE = 0.7
 
@@ -83,6 +85,8 @@ class EngineApp(faust.App):
         #: Called with the partitions owned, after recovery and before the sources flow; and before they are given up.
         self.on_owned: list[Callable[[set[int]], Awaitable[None]]] = []
         self.on_given_up: list[Callable[[], Awaitable[None]]] = []
+        #: Asked before a source partition is read further: backpressure of what follows from its records.
+        self.may_read: list[Callable[[TP], bool]] = []
         #: Called when the app is told to stop, while everything still works.
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self._committers: dict[tuple[str, int], Committer] = {}
@@ -158,11 +162,12 @@ class EngineApp(faust.App):
             for unit in units:
                 await unit.done
             self._unwritten[event.message.tp] -= 1
-            if self._reader is not None:
-                self._reader.room_made()
-            for unit in units:
-                for hold in unit.holds:
-                    await asyncio.shield(hold)
+            self.room_made()
+            holds = {hold for unit in units for hold in unit.holds}
+            units.clear()
+            event.value, event.message.records = None, ()  # only the offset is needed from here on, and the wait may be long
+            for hold in holds:
+                await asyncio.shield(hold)
         except (Exception, asyncio.CancelledError):
             return  # never acknowledged, so never committed; the process stops or the partition was given up
         event.ack()
@@ -195,7 +200,7 @@ class EngineApp(faust.App):
         for tell in self.on_owned:
             await tell(partitions)
 
-    async def read_sources(self, positions: Mapping[TP, int | None], generation: int) -> None:
+    async def read_sources(self, positions: Mapping[TP, int], generation: int) -> None:
         """Read the sources until cancelled."""
         if not positions:
             return
@@ -218,7 +223,14 @@ class EngineApp(faust.App):
         await self.consumer.deliver(message)
 
     def _has_room(self, tp: TP) -> bool:
-        return self._unwritten[tp] < ROOM
+        if self._unwritten[tp] >= ROOM or self.consumer.undecided(tp) >= MAX_UNDECIDED:
+            return False
+        return all(may_read(tp) for may_read in self.may_read)
+
+    def room_made(self) -> None:
+        """Something that kept a partition from being read has ended."""
+        if self._reader is not None:
+            self._reader.room_made()
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Records not yet handed to the agents, for each source partition read here."""
@@ -246,6 +258,8 @@ class EngineApp(faust.App):
             await asyncio.gather(*(c.stop() for c in committers.values()))
         for table in self.tables.values():
             table.give_up()
+        if self._acknowledgements:  # what was written is acknowledged now; what waits for more was told that it will not come
+            await asyncio.wait(self._acknowledgements, timeout=1)
 
     # Life ---------------------------------------------------------------------------------------------------------------
 
@@ -257,7 +271,17 @@ class EngineApp(faust.App):
                 "this broker cannot fence: no idempotent writes (a retried write may be appended twice) and no producer epochs "
                 "(a worker that was paused past its session may overwrite its successor's state). Fit for a trial, not for production."
             )
+        self.add_future(self._watch_group())
         await super().on_start()
+
+    async def _watch_group(self) -> None:
+        while not self.should_stop:
+            await asyncio.sleep(1)
+            if (error := self.consumer.group_error()) is not None and not self.should_stop:
+                self.fail(BrokerError(f"the membership in the group {self.conf.id} ended: {error!r}"))
+
+    def _on_rebalance_when_stopped(self) -> None:
+        """Faust would close the consumer, from another loop and under its last commit."""
 
     async def on_stop(self) -> None:
         for prepare in self.before_stop:
@@ -274,4 +298,10 @@ class EngineApp(faust.App):
             self._fail(exc)
             return
         self.consumer._crash(exc)  # or a stop would wait for acknowledgements that never come
-        self._crash(exc)
+        super()._crash(exc)
+
+    def _crash(self, reason: BaseException) -> None:
+        """What Faust itself takes for the end is ours too, and told the same way."""
+        if self._fail is not None and not isinstance(reason, asyncio.CancelledError):
+            self._fail(reason)
+        super()._crash(reason)

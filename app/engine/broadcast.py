@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,13 @@ import aiokafka
 
 from app.engine.recovery import changelog_reader
 
+logger = logging.getLogger(__name__)
+
 
 class Broadcast:
     """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something.
 
-    ``max_keys`` bounds the memory; a key above it is an error of whoever writes the topic.
+    ``max_keys`` bounds the memory; further keys are an error of whoever writes the topic, and are left out with a warning.
     """
 
     def __init__(self, client: Mapping[str, Any], topic: str, *, max_keys: int, on_change: Callable[[], None]) -> None:
@@ -44,6 +47,7 @@ class Broadcast:
         if value is None:
             return self.values.pop(key, None) is not None
         if key not in self.values and len(self.values) >= self._max_keys:
-            raise ValueError(f"{self._topic} has more than {self._max_keys} keys")
+            logger.warning("%s has more than %d keys: %r is left out", self._topic, self._max_keys, key)
+            return False
         self.values[key] = value
         return True

@@ -132,7 +132,6 @@ class Committer:
         if changes:
             state = self._state
             began = perf_counter()
-            await self._writer.renew_if_old(state.number)
             first, count = await self._writer.write_batch(self._table.changelog_topic_name, state.number, changes.items())
             state.written(changes, first + count - 1)
             self._flush.observe(perf_counter() - began)

@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import aiokafka
@@ -84,6 +85,29 @@ class GroupConsumer(driver.Consumer):
         """Hand a batch to its agent; returns an awaitable."""
         self._delivered.setdefault(message.tp, deque()).append(message)
         return self.callback(message)
+
+    def undecided(self, tp: TP) -> int:
+        """Batches delivered and not committed."""
+        return len(self._delivered.get(tp, ()))
+
+    def group_error(self) -> BaseException | None:
+        """What ended or parked the membership in the group: aiokafka would tell whoever fetches next, and nobody does here."""
+        coordinator = getattr(getattr(self._thread, "_consumer", None), "_coordinator", None)
+        if coordinator is None or self.should_stop:
+            return None
+        task = coordinator._coordination_task
+        if task is not None and task.done() and not task.cancelled():
+            return task.exception() or RuntimeError("its task ended")
+        return coordinator._pending_exception
+
+    async def wait_empty(self) -> None:
+        """A rebalance or a stop: write out what is applied, commit what is seen through, and leave the rest to the next owner.
+
+        Faust would wait for every acknowledgement, and those wait for rankings: longer, under a backlog, than the group waits for a member.
+        """
+        await self.app.give_up()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.commit_and_end_transactions(), self.app.options.request_timeout_seconds)
 
     def forget_delivered(self) -> None:
         """Start a generation: what was delivered before it will be delivered again."""

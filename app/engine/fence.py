@@ -27,9 +27,9 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from app.errors import BrokerError, FencedError, ProduceError
 
-#: The coordinator forgets a transactional id after 7 days without InitProducerId (transactional.id.expiration.ms), and would then fence
-#: nobody.
-RENEW_AFTER_SECONDS = 24 * 3600.0
+#: A log forgets a producer that was silent for a day (producer.id.expiration.ms), and the coordinator a transactional id that was not
+#: initialised for seven (transactional.id.expiration.ms): a new producer id would then fence nobody.
+RENEW_AFTER_SECONDS = 12 * 3600.0
 #: One changelog batch must fit: the units are cut at a quarter of it (EngineOptions.batch_max_bytes).
 MAX_BATCH_BYTES = 8 * 1024**2
 #: One output batch: brokers accept 1 MiB by default.
@@ -90,7 +90,9 @@ class Writer:
         self._application_id = application_id
         self._timeout = request_timeout_seconds
         self._allow_unfenced = allow_unfenced
+        self._held: dict[int, Epoch] = {}
         self._renewed: dict[int, float] = {}
+        self._places: dict[tuple[str, int], asyncio.Lock] = {}
         self._changelogs: list[str] = []
         self.fenced = False
         self._epochs: PartitionEpochs
@@ -156,10 +158,14 @@ class Writer:
                     raise ProduceError(f"{place.topic}/{place.partition} takes no batch from before the rebalance; this worker stops")
                 await asyncio.sleep(0.05)
 
-    async def _take_epoch(self, partition: int) -> None:
+    async def _take_epoch(self, partition: int, *, after: Epoch | None = None) -> None:
+        """The partition's next epoch; with ``after``, only if nobody took one in between, since what they wrote is not known here."""
         assert self._producer is not None
         epoch = await self._init_producer_id(self._producer, f"{self._application_id}-{partition}")
+        if after is not None and epoch != Epoch(after.producer_id, after.epoch + 1):
+            raise FencedError(f"partition {partition} had another owner since epoch {after.epoch}; this worker was paused, and stops")
         self._epochs.own((aiokafka.TopicPartition(topic, partition) for topic in self._changelogs), epoch)
+        self._held[partition] = epoch
         self._renewed[partition] = monotonic()
 
     async def _init_producer_id(self, producer: aiokafka.AIOKafkaProducer, transactional_id: str) -> Epoch:
@@ -184,10 +190,15 @@ class Writer:
                 await asyncio.sleep(0.1)
                 await client.force_metadata_update()
 
-    async def renew_if_old(self, partition: int) -> None:
-        """Once a day, so that the coordinator does not forget the partition's producer id."""
-        if self.fenced and monotonic() - self._renewed[partition] > RENEW_AFTER_SECONDS:
-            await self._take_epoch(partition)
+    async def renew_if_old(self, partition: int) -> bool:
+        """Take the next epoch twice a day; True if it was time. The caller then writes a marker, so that the logs know it.
+
+        Raises FencedError when the partition had another owner meanwhile.
+        """
+        if not self.fenced or monotonic() - self._renewed[partition] <= RENEW_AFTER_SECONDS:
+            return False
+        await self._take_epoch(partition, after=self._held[partition])
+        return True
 
     async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
         """Append all records as one batch, atomically; (offset of the first, number of records) once all replicas have them.
@@ -224,9 +235,8 @@ class Writer:
         await self._sent(batch, topic, partition)
 
     async def _sent(self, batch: Any, topic: str, partition: int) -> int:
-        assert self._producer is not None
         try:
-            acknowledged = await (await self._producer.send_batch(batch, topic, partition=partition))
+            acknowledged = await (await self._queued(batch, topic, partition))
         except (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch) as exc:
             raise FencedError(f"{topic}/{partition} has a newer owner; this worker was paused or cut off, and stops") from exc
         except kafka_errors.KafkaError as exc:
@@ -234,3 +244,13 @@ class Writer:
         if acknowledged.offset < 0:
             raise ProduceError(f"{topic}/{partition} acknowledged a batch without its offset; the log's end is unknown")
         return acknowledged.offset
+
+    async def _queued(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
+        """Place a batch in the producer's queue, which holds one waiting batch per partition, in the order of asking."""
+        assert self._producer is not None
+        async with self._places.setdefault((topic, partition), asyncio.Lock()):
+            while True:
+                try:
+                    return await self._producer.send_batch(batch, topic, partition=partition)
+                except kafka_errors.KafkaTimeoutError:
+                    continue  # not queued: the batch before it has not left yet, as while the broker is away

@@ -18,14 +18,17 @@ from faust.types import TP
 from mode import Service
 
 from app import metrics
+from app.engine.positions import start_position
 from app.engine.store import Database
 from app.engine.table import OWNER_KEY, Table
-from app.errors import StateError
+from app.errors import BrokerError, StateError
 
 logger = logging.getLogger(__name__)
 
 #: Fetched at once for one changelog partition.
 FETCH_BYTES = 4 << 20
+#: Between two looks at the age of the epochs.
+RENEWAL_CHECK_SECONDS = 3600.0
 
 
 class Recovery(Service):
@@ -52,9 +55,20 @@ class Recovery(Service):
         changelogs = self.tables.changelog_topics
         self._cancel()
         self.in_recovery = True
-        self.actives = {tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic in changelogs}
+        self.actives = self._co_partitioned(self.app.assignor.assigned_actives(), changelogs)
         self.standbys = {tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic in changelogs} - self.actives
         self._task = asyncio.create_task(self._run(generation_id), name=f"generation {generation_id}")
+
+    def _co_partitioned(self, assigned: set[TP], changelogs: set[str]) -> set[int]:
+        """The partition numbers assigned here, which are the same for every source topic and every changelog, or nothing would fit."""
+        by_topic: dict[str, set[int]] = {topic: set() for topic in (*changelogs, *self.app.sources)}
+        for tp in assigned:
+            if tp.topic in by_topic:
+                by_topic[tp.topic].add(tp.partition)
+        numbers = set().union(*by_topic.values())
+        if odd := sorted(topic for topic, partitions in by_topic.items() if partitions != numbers):
+            self.app.fail(StateError(f"topics with other partitions than the rest, or missing: {odd}. See `tidings topics check`"))
+        return numbers
 
     def flush_buffers(self) -> None:
         """There are none."""
@@ -75,12 +89,12 @@ class Recovery(Service):
         try:
             metrics.REBALANCES.inc()
             began = monotonic()
-            positions = await self._committed()
+            committed = await self._committed()
             await self._recover()
             metrics.RECOVERY.set(monotonic() - began)
             metrics.PARTITIONS.labels("active").set(len(self.actives))
             metrics.PARTITIONS.labels("standby").set(len(self.standbys))
-            self._take_over(positions)
+            positions = await self._take_over(committed)
             await self.app.begin_generation(self.actives)
             logger.info(
                 "generation %d: own partitions %s, standby for %s, recovered in %.1f s",
@@ -94,6 +108,7 @@ class Recovery(Service):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.app.read_sources(positions, generation))
                 tasks.create_task(self._follow_standbys())
+                tasks.create_task(self._keep_fence())
         except asyncio.CancelledError:
             raise
         except BaseExceptionGroup as group:
@@ -109,8 +124,7 @@ class Recovery(Service):
         for table in tables:
             table.store.close_others(self.actives | self.standbys)
             databases.update({(table, p): table.store.open(p) for p in self.actives})
-        marker = ((OWNER_KEY, self.app.worker_name.encode()),)
-        markers = await asyncio.gather(*(writer.write_batch(t.changelog_topic_name, p, marker) for t, p in databases))
+        markers = await asyncio.gather(*(writer.write_batch(t.changelog_topic_name, p, self._marker()) for t, p in databases))
         ends = {place: offset + 1 for place, (offset, _) in zip(databases, markers, strict=True)}
         self.app.owner_offsets = {(table.name, p): end for (table, p), end in ends.items()}
         behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]] = {}
@@ -140,24 +154,34 @@ class Recovery(Service):
                         del behind[tp]
 
     async def _committed(self) -> dict[TP, int | None]:
-        """Where each source partition is read from. To be asked before the markers are written: whatever was committed until then is marked
+        """What the group committed of each source partition. To be asked before the markers are written: whatever was committed until
+        then is marked
         in a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the middle."""
         return await self.app.consumer.committed_offsets([TP(topic, p) for topic in self.app.sources for p in sorted(self.actives)])
 
-    def _take_over(self, committed: Mapping[TP, int | None]) -> None:
-        """The tables are owned from here on; refuses marks that do not reach what was committed."""
-        sources: Mapping[str, Table[Any]] = self.app.sources
+    async def _take_over(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        """The tables are owned from here on. Where each source partition is read from; StateError where that would lose events."""
         for table in self.tables.values():
             table.take_over(self.actives)
+        if not committed:
+            return {}
+        places = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in committed}
+        async with changelog_reader(self.app.client, list(places.values())) as reader:
+            beginnings = await reader.beginning_offsets(places.values())
+            ends = await reader.end_offsets(places.values())
+        positions = {}
         for tp, offset in committed.items():
-            table = sources[tp.topic]
-            applied = table.state(tp.partition).applied(tp.topic.encode())
-            if offset is not None and offset > applied:
-                raise StateError(
-                    f"table {table.name}/{tp.partition} came back with {tp.topic} applied up to {applied}, but {offset} is committed: "
-                    f"its changelog {table.changelog_topic_name} lost records (deleted, or retention instead of compaction?). "
-                    "Going on would lose events. Restore the changelog, or reset the group's offsets to rebuild the table from the events."
-                )
+            table = self.app.sources[tp.topic]
+            positions[tp] = start_position(
+                f"{tp.topic}/{tp.partition}",
+                table.name,
+                committed=offset,
+                applied=table.state(tp.partition).applied(tp.topic.encode()),
+                beginning=beginnings[places[tp]],
+                # A broker that cannot fence is the embedded one, which understates the end.
+                end=ends[places[tp]] if self.app.writer.fenced else None,
+            )
+        return positions
 
     async def _tell_faust(self) -> None:
         app = self.app
@@ -169,6 +193,23 @@ class Recovery(Service):
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
+
+    async def _keep_fence(self) -> None:
+        """Renew the epochs of partitions, quiet ones too, before anybody forgets them."""
+        while True:
+            await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+            for partition in sorted(self.actives):
+                try:
+                    is_renewed = await self.app.writer.renew_if_old(partition)
+                except BrokerError as exc:
+                    logger.warning("epoch of partition %d not renewed this time: %s", partition, exc)
+                    continue
+                if is_renewed:
+                    for table in self.tables.values():
+                        await self.app.writer.write_batch(table.changelog_topic_name, partition, self._marker())
+
+    def _marker(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((OWNER_KEY, self.app.worker_name.encode()),)
 
     async def _follow_standbys(self) -> None:
         """Apply the changelogs of standby partitions as they grow, until the next rebalance."""
@@ -200,7 +241,11 @@ class changelog_reader:
 
     async def __aenter__(self) -> aiokafka.AIOKafkaConsumer:
         self._consumer.assign(self._partitions)
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await asyncio.shield(self._consumer.stop())
+            raise
         return self._consumer
 
     async def __aexit__(self, *exc_info: object) -> None:

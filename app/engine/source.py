@@ -29,14 +29,14 @@ class SourceReader:
     def __init__(
         self,
         client: Mapping[str, Any],
-        positions: Mapping[TP, int | None],
+        positions: Mapping[TP, int],
         *,
         generation: int,
         batch_max_records: int,
         deliver: Callable[[BatchMessage], Awaitable[None]],
         has_room: Callable[[TP], bool],
     ) -> None:
-        self._positions: dict[TP, int | None] = dict(positions)
+        self._positions = dict(positions)
         self._generation = generation
         self._batch_max_records = batch_max_records
         self._deliver = deliver
@@ -59,22 +59,19 @@ class SourceReader:
     def lag(self, tp: TP) -> int | None:
         """Records between what was handed out and the broker's end, None before the first fetch."""
         highwater = self._consumer.highwater(aiokafka.TopicPartition(tp.topic, tp.partition))
-        position = self._positions[tp]
-        return None if highwater is None or position is None else max(0, highwater - position)
+        return None if highwater is None else max(0, highwater - self._positions[tp])
 
     async def run(self) -> None:
         """Read until cancelled. Raises StateError when records were deleted before they were applied."""
         consumer = self._consumer
         partitions = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in self._positions}
         consumer.assign(list(partitions.values()))
-        await consumer.start()
         fetch: asyncio.Task[Any] | None = None
         wanted: set[TP] = set()
         try:
-            unread = [partitions[tp] for tp, position in self._positions.items() if position is None]
-            beginnings = await consumer.beginning_offsets(unread) if unread else {}
+            await consumer.start()
             for tp, position in self._positions.items():
-                consumer.seek(partitions[tp], beginnings[partitions[tp]] if position is None else position)
+                consumer.seek(partitions[tp], position)
             while True:
                 self._room.clear()
                 await self._hand_out()

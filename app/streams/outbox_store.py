@@ -53,17 +53,26 @@ class PendingScan:
     #: Entries looked at before other tasks get the event loop.
     STEP = 500
 
-    def __init__(self, store: TableOutboxStore, due: Callable[[Iterable[str]], None]) -> None:
+    def __init__(self, store: TableOutboxStore, due: Callable[[Iterable[str]], None], fail: Callable[[BaseException], None]) -> None:
         self._store = store
+        self._fail = fail
         self._due = due
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, partitions: Iterable[int]) -> None:
-        self._task = asyncio.create_task(self._scan(list(partitions)), name="outbox scan")
+        self._task = asyncio.create_task(self._guarded(list(partitions)), name="outbox scan")
 
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+    async def _guarded(self, partitions: list[int]) -> None:
+        try:
+            await self._scan(partitions)
+        except NotOwnedError:
+            return  # given up again meanwhile
+        except Exception as exc:
+            self._fail(exc)
 
     async def _scan(self, partitions: list[int]) -> None:
         for partition in partitions:

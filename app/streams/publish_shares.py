@@ -25,11 +25,27 @@ class Shares:
         self._partitions = partitions
         self._interval_seconds = interval_seconds
         self._broadcast = Broadcast(app.reader_client, topic, max_keys=partitions, on_change=self._add_up)
+        #: By partition, the latest: a former owner that wakes up late may have written an older one over it.
+        self._shares: dict[int, Share] = {}
         self._published: dict[int, int] = {}
         self.models = GlobalModels.of([])
 
     def _add_up(self) -> None:
-        self.models = GlobalModels.of(Share.FromString(value) for value in self._broadcast.values.values())
+        """Never fails: what is in the topic stays there, and would stop every worker again and again."""
+        shares: dict[int, Share] = {}
+        for key, value in self._broadcast.values.items():
+            try:
+                share = Share.FromString(value)
+                GlobalModels.of([share])
+            except Exception as exc:
+                logger.warning("%s holds a share that cannot be used, key %r: %s", self._topic, key, exc)
+                continue
+            if key != b"%d" % share.partition or share.partition >= self._partitions:
+                logger.warning("%s holds a share of partition %d under key %r", self._topic, share.partition, key)
+                continue
+            shares[share.partition] = max(share, self._shares.get(share.partition, share), key=lambda s: s.event_count)
+        self._shares = shares
+        self.models = GlobalModels.of(shares.values())
 
     async def follow(self) -> None:
         await self._broadcast.follow(self._partitions)

@@ -96,11 +96,16 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.batched_agent("fold_profiles", profiles, [names.events, names.neighbours], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
 
-    pending = PendingScan(store, deliverer.due)
+    pending = PendingScan(store, deliverer.due, app.fail)
+
+    held: set[int] = set()
 
     async def owned(partitions: Iterable[int]) -> None:
         # Only what did not come back: the outcome of a request of a partition that did is still wanted.
-        deliverer.revoke(partition_of_id, set(range(kafka.partitions)) - set(partitions))
+        if lost := held - set(partitions):
+            deliverer.revoke(partition_of_id, lost)
+        held.clear()
+        held.update(partitions)
         await ranker.begin(partitions)
         pending.begin(partitions)
 
@@ -108,6 +113,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         pending.stop()
         await ranker.give_up()
 
+    app.may_read.append(lambda tp: tp.topic != names.events or ranker.has_room(tp.partition))
     app.on_owned.append(owned)
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)
