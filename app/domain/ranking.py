@@ -7,6 +7,7 @@ in for the session, and what trends has a part. Ties are ordered by product id.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import exp
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from typing import NamedTuple, Protocol
 from app.domain.fields import profiling_is_denied
 from app.domain.models import GlobalModels
 from app.domain.profile import SESSION_GAP_MS
+from app.domain.recommendations import Reason, Recommendation
 from app.domain.reminders import history_cells, session_cells
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import (
@@ -21,7 +23,6 @@ from tidings.updates.v1.update_pb2 import (
     REASON_KIND_SEEN_BEFORE,
     REASON_KIND_SEEN_NOW,
     REASON_KIND_TRENDING,
-    Recommendation,
 )
 
 #: Distinct products, newest first, whose neighbours are asked for.
@@ -37,6 +38,9 @@ _SECOND_HOP = 0.4
 _MIN_NEW = 0.05
 #: Part of what trends at session start.
 _TRENDING_PART = 0.3
+_TRENDS = Reason(REASON_KIND_TRENDING)
+#: Far more than rounding takes from a product of two numbers.
+_NEARLY = 1.0 - 1e-12
 
 #: A factor, neighbour ids and weights: the score of ids[i] is factor * weights[i].
 ScoredList = tuple[float, Sequence[str], Sequence[float]]
@@ -94,7 +98,7 @@ def rank(profile: Profile, models: GlobalModels, now_ms: int, length: int = 20) 
 def rank_situation(situation: Situation, models: GlobalModels, source: NeighbourSource, length: int) -> list[Recommendation]:
     """The best ``length`` products in a situation, the neighbours read from ``source``."""
     session, earlier = situation
-    context = list(dict.fromkeys((session or earlier)[::-1]))[:MAX_CONTEXT]
+    context = _newest_distinct(session or earlier, MAX_CONTEXT)
     lists = _lists_of(context, _IN_SESSION if session else _AT_START, source)
     linked, expanded = _link_scores(context, lists, source)
     source.damp(linked)
@@ -102,37 +106,47 @@ def rank_situation(situation: Situation, models: GlobalModels, source: Neighbour
     seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session)} if session else {}
     for product_id in seen_now:
         linked.pop(product_id, None)
-    linked = _scaled(linked, 1.0 - sum(seen_now.values()))
+    # Scores by link are brought to the sum that returns leave to new products.
+    scale = max(_MIN_NEW, 1.0 - sum(seen_now.values())) / (sum(linked.values()) or 1.0)
     seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session)}
     trends = {product_id: _TRENDING_PART * share for product_id, share in models.trending} if not session else {}
 
-    scores = linked | seen_now
+    scores = {product_id: score * scale for product_id, score in _greatest(linked, length)}
+    scores.update(seen_now)
     for part in (seen_before, trends):
         for product_id, score in part.items():
-            scores[product_id] = scores.get(product_id, 0.0) + score
+            known = scores.get(product_id)
+            scores[product_id] = (linked.get(product_id, 0.0) * scale if known is None else known) + score
     best = _best(scores, length)
-    by_link = [p for _, p in best if p in linked and linked[p] >= seen_before.get(p, 0.0) and linked[p] >= trends.get(p, 0.0)]
+    by_link = {
+        p for _, p in best if p in linked and linked[p] * scale >= seen_before.get(p, 0.0) and linked[p] * scale >= trends.get(p, 0.0)
+    }
     causes = _causes(by_link, lists, expanded)
 
+    times: Counter[str] | None = None
     recommendations = []
     for negative, product_id in best:
-        # Field by field: half the time of constructors.
-        recommendation = Recommendation()
-        recommendation.product_id = product_id
-        recommendation.score = -negative
-        reason = recommendation.reason
         if product_id in causes:
-            reason.kind = REASON_KIND_ALSO_VIEWED
-            reason.because_of = causes[product_id]
+            reason = Reason(REASON_KIND_ALSO_VIEWED, causes[product_id])
         elif product_id not in seen_now and trends.get(product_id, 0.0) > seen_before.get(product_id, 0.0):
-            reason.kind = REASON_KIND_TRENDING
+            reason = _TRENDS
         else:
-            reason.kind = REASON_KIND_SEEN_NOW if product_id in seen_now else REASON_KIND_SEEN_BEFORE
-            reason.times_seen = session.count(product_id) + earlier.count(product_id)
-        recommendations.append(recommendation)
+            if times is None:
+                times = Counter(session + earlier)
+            reason = Reason(REASON_KIND_SEEN_NOW if product_id in seen_now else REASON_KIND_SEEN_BEFORE, "", times[product_id])
+        recommendations.append(Recommendation(product_id, -negative, reason))
     if len(recommendations) < length:
         _fill(recommendations, scores, models, length)
     return recommendations
+
+
+def _newest_distinct(products: list[str], count: int) -> list[str]:
+    """The last ``count`` distinct products, newest first."""
+    # Mostly they are among the last few: a history of 200 need not be seen through.
+    found = dict.fromkeys(products[: -2 * count - 1 : -1])
+    if len(found) < count < len(products):
+        found = dict.fromkeys(products[::-1])
+    return list(found)[:count]
 
 
 def _lists_of(context: Sequence[str], decay: Sequence[float], source: NeighbourSource) -> list[tuple[str, ScoredList]]:
@@ -172,10 +186,12 @@ def _link_scores(
     return scores, expanded
 
 
-def _scaled(scores: dict[str, float], mass: float) -> dict[str, float]:
-    """The scores brought to a sum of ``mass``, the part that returns leave to new products."""
-    factor = max(_MIN_NEW, mass) / (sum(scores.values()) or 1.0)
-    return {product_id: score * factor for product_id, score in scores.items()}
+def _greatest(scores: dict[str, float], count: int) -> list[tuple[str, float]]:
+    """The greatest ``count``, in no order, and what is so close to the last of them that scaling could make it equal."""
+    if len(scores) <= count:
+        return list(scores.items())
+    floor = sorted(scores.values(), reverse=True)[count - 1] * _NEARLY
+    return [entry for entry in scores.items() if entry[1] >= floor]
 
 
 def _best(scores: dict[str, float], count: int) -> list[tuple[float, str]]:
@@ -186,9 +202,8 @@ def _best(scores: dict[str, float], count: int) -> list[tuple[float, str]]:
     return sorted([(-score, product_id) for product_id, score in scores.items()])
 
 
-def _causes(products: Sequence[str], lists: Sequence[tuple[str, ScoredList]], expanded: Sequence[tuple[str, ScoredList]]) -> dict[str, str]:
+def _causes(wanted: set[str], lists: Sequence[tuple[str, ScoredList]], expanded: Sequence[tuple[str, ScoredList]]) -> dict[str, str]:
     """For each product that links led to, the context product that contributed most (the newer at a tie), over a middle one if need be."""
-    wanted = set(products)
     causes = _strongest(wanted, lists)
     if len(causes) < len(wanted):
         middles = _strongest(wanted - causes.keys(), expanded)
@@ -215,8 +230,4 @@ def _fill(recommendations: list[Recommendation], known: dict[str, float], models
         if len(recommendations) >= length:
             break
         if product_id not in known:
-            recommendation = Recommendation()
-            recommendation.product_id = product_id
-            recommendation.score = floor * share
-            recommendation.reason.kind = REASON_KIND_TRENDING
-            recommendations.append(recommendation)
+            recommendations.append(Recommendation(product_id, floor * share, _TRENDS))

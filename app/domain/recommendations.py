@@ -1,18 +1,70 @@
-"""Has the list a user would see changed? Compared by a digest of the products, their order and their reasons; scores may move freely."""
+"""A list of recommendations: what ranking answers, what an update carries, and whether a user would see a change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import NamedTuple
 
-from tidings.updates.v1.update_pb2 import Recommendation
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1 import update_pb2
+from tidings.updates.v1.update_pb2 import ReasonKind, RecommendationUpdate
 
 
-def list_digest(recommendations: Iterable[Recommendation]) -> int:
-    """64 bits, equal for lists that read the same, on every platform; never 0, which means that there is no list yet."""
+class Reason(NamedTuple):
+    """The message of the same name as a plain value: most lists are ranked, found unchanged and forgotten."""
+
+    kind: ReasonKind
+    because_of: str = ""
+    times_seen: int = 0
+
+
+class Recommendation(NamedTuple):
+    """The message of the same name as a plain value."""
+
+    product_id: str
+    score: float
+    reason: Reason
+
+
+def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommendation]) -> int:
+    """64 bits, equal for lists that read the same, on every platform; never 0, which means that there is no list yet.
+
+    The products, their order and their reasons count; scores may move freely.
+    """
     # Ids hold no control characters (app/domain/validation.py), so these separators cannot be mistaken for a part of one.
     parts = []
     for recommendation in recommendations:
         reason = recommendation.reason
         parts.append(f"{recommendation.product_id}\x1f{reason.kind}\x1f{reason.because_of}\x1f{reason.times_seen}")
     return int.from_bytes(blake2b("\x1e".join(parts).encode(), digest_size=8).digest(), "little") or 1
+
+
+def fill_update(
+    update: RecommendationUpdate,
+    profile: Profile,
+    recommendations: Iterable[Recommendation],
+    *,
+    version: int,
+    ranked_at_ms: int,
+    caused_at_ms: int,
+) -> None:
+    """Let the update say what was just ranked for this person, and nothing of what it said before."""
+    update.Clear()
+    update.user_id = profile.user_id
+    update.version = version
+    update.ranked_at_ms = ranked_at_ms
+    update.caused_at_ms = caused_at_ms
+    update.current_to_ms = profile.last_event_at_ms
+    add = update.recommendations.add
+    # Field by field: half the time of constructors.
+    for product_id, score, (kind, because_of, times_seen) in recommendations:
+        message = add()
+        message.product_id = product_id
+        message.score = score
+        reason = message.reason
+        reason.kind = kind
+        if because_of:
+            reason.because_of = because_of
+        if times_seen:
+            reason.times_seen = times_seen

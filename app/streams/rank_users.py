@@ -19,18 +19,19 @@ from app.delivery.outbox import mark_due, reopen, withheld_targets
 from app.domain.fields import email_is_denied
 from app.domain.models import GlobalModels
 from app.domain.ranking import rank
-from app.domain.recommendations import list_digest
+from app.domain.recommendations import fill_update, list_digest
 from app.engine import Codec, EngineApp, Table, Unit
 from app.errors import NotOwnedError
 from app.settings import RankingSettings
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 OUTBOX = Codec[OutboxEntry](OutboxEntry.FromString, OutboxEntry.SerializeToString, lambda key: OutboxEntry(user_id=key.decode()))
 
 #: Users ranked before other tasks get the event loop: some 10 ms.
 SLICE_USERS = 64
+#: Users of a partition that may wait for their ranking, some seconds' worth; past it, no more of its events are read.
+MAX_DIRTY_USERS = 20_000
 #: While a partition is behind, its users wait up to this much longer than a tick: a backlog then costs one ranking per user, not one per
 #: tick.
 BEHIND_SECONDS = 1.0
@@ -91,6 +92,11 @@ class RankUsers:
         if known is None or caused_at_ms < known:
             waiting.users[user] = caused_at_ms
 
+    def has_room(self, partition: int) -> bool:
+        """Whether the partition's dirty users are few enough for more events."""
+        users = sum(len(rounds[partition].users) for rounds in (self._dirty, self._ranking) if partition in rounds)
+        return users < MAX_DIRTY_USERS
+
     async def begin(self, partitions: Iterable[int]) -> None:
         """These partitions are owned now."""
         for partition in partitions:
@@ -124,6 +130,8 @@ class RankUsers:
                 self._ranking[partition] = waiting
                 await self._rank_all(partition, waiting.users)
                 waiting.ranked.set_result(None)
+                self._ranking.pop(partition, None)
+                self._app.room_made()
         except (asyncio.CancelledError, NotOwnedError):
             raise
         except Exception as exc:
@@ -206,18 +214,11 @@ def rank_slice(
             continue
         entry = unit.state.obtain(key)
         entry.list_digest = digest
-        entry.update.CopyFrom(
-            RecommendationUpdate(
-                user_id=profile.user_id,
-                version=max(entry.update.version + 1, least_version),
-                ranked_at_ms=now_ms,
-                caused_at_ms=caused_at_ms,
-                current_to_ms=profile.last_event_at_ms,
-                recommendations=recommendations,
-            )
-        )
+        update = entry.update
+        version = max(update.version + 1, least_version)
+        fill_update(update, profile, recommendations, version=version, ranked_at_ms=now_ms, caused_at_ms=caused_at_ms)
         mark_due(entry, targets)
-        unit.emit(updates_topic, unit.partition, key, entry.update.SerializeToString())
+        unit.emit(updates_topic, unit.partition, key, update.SerializeToString())
         changed.append((profile.user_id, caused_at_ms))
     return Ranked(count, changed, reopened)
 

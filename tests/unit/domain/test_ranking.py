@@ -12,12 +12,12 @@ from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.profile import SESSION_GAP_MS, fold_event, keep_neighbours, new_profile
 from app.domain.ranking import rank, situation_of
-from app.domain.recommendations import list_digest
+from app.domain.recommendations import Reason, Recommendation, list_digest
 from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, history_cells, session_cells
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, consent, histories, viewed
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.profile_pb2 import NeighbourList, Profile
-from tidings.updates.v1.update_pb2 import Reason, ReasonKind, Recommendation
+from tidings.updates.v1.update_pb2 import ReasonKind
 
 NOTHING_KNOWN = GlobalModels((0.0,) * SESSION_CELLS, (0.0,) * HISTORY_CELLS, ())
 LATER_MS = NOON_MS + SESSION_GAP_MS + 10 * MINUTE_MS
