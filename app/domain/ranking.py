@@ -39,7 +39,7 @@ _MIN_NEW = 0.05
 #: Part of what trends at session start.
 _TRENDING_PART = 0.3
 _TRENDS = Reason(REASON_KIND_TRENDING)
-#: Far more than rounding takes from a product of two numbers.
+#: Two scores that a multiplication could make equal differ by less.
 _NEARLY = 1.0 - 1e-12
 
 #: A factor, neighbour ids and weights: the score of ids[i] is factor * weights[i].
@@ -111,16 +111,17 @@ def rank_situation(situation: Situation, models: GlobalModels, source: Neighbour
     seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session)}
     trends = {product_id: _TRENDING_PART * share for product_id, share in models.trending} if not session else {}
 
-    scores = {product_id: score * scale for product_id, score in _greatest(linked, length)}
+    floor = _floor(linked, length)
+    scores = {product_id: score * scale for product_id, score in linked.items() if score >= floor}
     scores.update(seen_now)
     for part in (seen_before, trends):
         for product_id, score in part.items():
             known = scores.get(product_id)
             scores[product_id] = (linked.get(product_id, 0.0) * scale if known is None else known) + score
     best = _best(scores, length)
-    by_link = {
-        p for _, p in best if p in linked and linked[p] * scale >= seen_before.get(p, 0.0) and linked[p] * scale >= trends.get(p, 0.0)
-    }
+    by_link = {product_id for _, product_id in best if product_id in linked}
+    for part in (seen_before, trends):
+        by_link -= {product_id for product_id in by_link & part.keys() if part[product_id] > linked[product_id] * scale}
     causes = _causes(by_link, lists, expanded)
 
     times: Counter[str] | None = None
@@ -186,12 +187,11 @@ def _link_scores(
     return scores, expanded
 
 
-def _greatest(scores: dict[str, float], count: int) -> list[tuple[str, float]]:
-    """The greatest ``count``, in no order, and what is so close to the last of them that scaling could make it equal."""
+def _floor(scores: dict[str, float], count: int) -> float:
+    """What cannot be among the best ``count``, whatever all are multiplied by, is below it."""
     if len(scores) <= count:
-        return list(scores.items())
-    floor = sorted(scores.values(), reverse=True)[count - 1] * _NEARLY
-    return [entry for entry in scores.items() if entry[1] >= floor]
+        return 0.0
+    return sorted(scores.values(), reverse=True)[count - 1] * _NEARLY
 
 
 def _best(scores: dict[str, float], count: int) -> list[tuple[float, str]]:
@@ -217,8 +217,8 @@ def _strongest(wanted: set[str], lists: Sequence[tuple[str, ScoredList]]) -> dic
     strength: dict[str, float] = {}
     for origin, (factor, ids, weights) in lists:
         for product_id, weight in zip(ids, weights, strict=True):
-            if product_id in wanted and factor * weight > strength.get(product_id, 0.0):
-                strength[product_id] = factor * weight
+            if product_id in wanted and (score := factor * weight) > strength.get(product_id, 0.0):
+                strength[product_id] = score
                 found[product_id] = origin
     return found
 
