@@ -28,6 +28,7 @@ from tests.bench.workload import BareEvents
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
 
 JOBS = (BARE, *PATH_JOBS, "stages", "latency")
+_WIDTH = 140
 DESCRIPTION = "Measure Tidings and its peers on one Apache Kafka: in turn, in pairs, each on a core of its own, each result checked."
 
 
@@ -139,6 +140,8 @@ def main() -> None:
     if "latency" in jobs and "full_path" not in jobs:
         parser.error("latency is measured at a share of the capacity of full_path: add that job")
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)  # a log is as wide as the tables
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a topic that was just made has no leader for a moment
     sizes = QUICK if options.quick else Sizes()
     chosen = [SYSTEMS[name] for name in systems]

@@ -136,6 +136,7 @@ class Results:
             console.print(_ratios_table(ratios))
         if self.stages:
             console.print(self._stages_table())
+            console.print(self._per_event(), soft_wrap=True)
         if self.latency:
             console.print(_latency_table(self.latency))
 
@@ -159,6 +160,17 @@ class Results:
             rate = median(run.events_per_second for run in self.stages[stage])
             table.add_row(stage, WHAT_A_STAGE_ADDS[stage], f"{own:,.1f}", f"{total:,.1f}", f"{rate:,.0f}")
         return table
+
+
+    def _per_event(self) -> str:
+        """How much the whole path did for an event, on which its cost depends: a user is ranked and written to once for several events."""
+        whole = [*self.stages.values()][-1][-1]
+        counted = whole.extra.get("counted", {})
+
+        def of(what: str) -> str:
+            return f"{sum(count for name, count in counted.items() if name.startswith(f'tidings_{what}')) / whole.events:.2f} {what}"
+
+        return f"an event caused {of('visits')}, {of('neighbours')}, {of('rankings')}, {of('deliveries')} (last turn)"
 
 
 def _ratios_table(ratios: list[Ratio]) -> Table:
@@ -188,5 +200,5 @@ def _latency_table(latencies: list[Latency]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column != "adds")
+        table.add_column(column)
     return table

@@ -1,7 +1,7 @@
 """Tidings' own jobs: the profile fold alone, the full path, and everything in between, a stage at a time.
 
 A stage is the topology up to there, built of the same parts; what a stage costs is the difference to the one before it. ``run_path``
-watches the counters from within, every few milliseconds: the run begins before the first event counts and ends when the last has moved.
+watches the counters from within: a run begins before the first event counts and ends when the last counter has moved.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.bench.protocol import Assignment, Report, peak_rss_bytes
 from tests.bench.worker_settings import worker_settings
 from tidings.state.v1.profile_pb2 import Profile
 
-#: How often the counters are looked at; each look takes some 50 µs.
-_LOOK_SECONDS = 0.05
+#: How often the counters are looked at; a look takes half a millisecond.
+_LOOK_SECONDS = 0.1
 #: Nothing has moved for so long, and nothing waits: the run is over. Longer than a user may wait for a ranking while events come in.
 _QUIET_SECONDS = 2.0
 
