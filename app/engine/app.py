@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -241,6 +242,12 @@ class EngineApp(faust.App):
     def lag(self, topic: str, partition: int) -> int:
         """Records of a source partition not yet handed to its agent; 0 while it is not known."""
         return (self._reader.lag(TP(topic, partition)) if self._reader else 0) or 0
+
+    def delay_seconds(self, topic: str, partition: int) -> float:
+        """How far behind the log a source partition is being applied, in time; 0 when it keeps up."""
+        if self._reader is None or self.lag(topic, partition) <= self.options.batch_max_records:
+            return 0.0
+        return self._reader.delay_ms(TP(topic, partition), time.time_ns() // 1_000_000) / 1000.0
 
     def lease_is_good(self) -> bool:
         """Whether the group's coordinator acknowledged this member recently enough for nobody else to own its partitions yet."""

@@ -43,6 +43,8 @@ class SourceReader:
         self._has_room = has_room
         self._fetched: dict[TP, list[Any]] = {tp: [] for tp in positions}
         self._taken = dict.fromkeys(positions, 0)
+        #: Of the last record handed out, in ms since 1970.
+        self._timestamps: dict[TP, int] = {}
         self._room = asyncio.Event()
         self._consumer = aiokafka.AIOKafkaConsumer(
             **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none", max_partition_fetch_bytes=FETCH_BYTES
@@ -60,6 +62,12 @@ class SourceReader:
         """Records between what was handed out and the broker's end, None before the first fetch."""
         highwater = self._consumer.highwater(aiokafka.TopicPartition(tp.topic, tp.partition))
         return None if highwater is None else max(0, highwater - self._positions[tp])
+
+    def delay_ms(self, tp: TP, now_ms: int) -> int:
+        """How old the last record handed out was at ``now_ms``; 0 before the first, and when all was handed out."""
+        if not self.lag(tp) or (timestamp := self._timestamps.get(tp)) is None:
+            return 0
+        return max(0, now_ms - timestamp)
 
     async def run(self) -> None:
         """Read until cancelled. Raises StateError when records were deleted before they were applied."""
@@ -122,6 +130,7 @@ class SourceReader:
                 else:
                     self._taken[tp] = start + size
                 self._positions[tp] = chunk[-1].offset + 1
+                self._timestamps[tp] = chunk[-1].timestamp
                 await self._deliver(BatchMessage(tp, chunk, self._generation))
                 progress = True
 

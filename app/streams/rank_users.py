@@ -32,11 +32,10 @@ OUTBOX = Codec[OutboxEntry](OutboxEntry.FromString, OutboxEntry.SerializeToStrin
 SLICE_USERS = 64
 #: Users of a partition that may wait for their ranking, some seconds' worth; past it, no more of its events are read.
 MAX_DIRTY_USERS = 20_000
-#: While a partition is behind, its users wait up to this much longer than a tick: a backlog then costs one ranking per user, not one per
-#: tick.
-BEHIND_SECONDS = 1.0
-#: Records of a partition not yet folded that count as being behind.
-BEHIND_RECORDS = 2_000
+#: While a partition is behind the log, its users wait for up to this part of the delay, and no longer than that: a backlog then costs a
+#: few rankings and deliveries per user, not one per tick, and nobody's list is much later for it.
+PATIENCE = 0.5
+MAX_PATIENCE_SECONDS = 10.0
 
 
 class _Dirty:
@@ -123,9 +122,8 @@ class RankUsers:
                 await wake.wait()
                 wake.clear()
                 waiting = self._dirty[partition]
-                await asyncio.sleep(max(0.0, waiting.since + tick - time.monotonic()))
-                if self._is_behind(partition):
-                    await asyncio.sleep(BEHIND_SECONDS)
+                while (left := waiting.since + tick + self._patience(partition) - time.monotonic()) > 0:
+                    await asyncio.sleep(min(left, tick))
                 self._dirty[partition] = _Dirty()
                 self._ranking[partition] = waiting
                 await self._rank_all(partition, waiting.users)
@@ -137,8 +135,11 @@ class RankUsers:
         except Exception as exc:
             self._app.fail(exc)
 
-    def _is_behind(self, partition: int) -> bool:
-        return self._app.lag(self._events_topic, partition) > BEHIND_RECORDS
+    def _patience(self, partition: int) -> float:
+        """Seconds beyond the tick; none once the partition keeps up, or has as many dirty users as may wait."""
+        if not self.has_room(partition):
+            return 0.0
+        return min(MAX_PATIENCE_SECONDS, PATIENCE * self._app.delay_seconds(self._events_topic, partition))
 
     async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
         todo = iter(users.items())
