@@ -122,7 +122,7 @@ class RankUsers:
                 await wake.wait()
                 wake.clear()
                 waiting = self._dirty[partition]
-                while (left := waiting.since + tick + self._patience(partition) - time.monotonic()) > 0:
+                while (left := waiting.since + tick + self._patience(partition) - time.monotonic()) > 0:  # noqa: ASYNC110  time and lag, no event
                     await asyncio.sleep(min(left, tick))
                 self._dirty[partition] = _Dirty()
                 self._ranking[partition] = waiting
