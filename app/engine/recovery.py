@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from time import monotonic
+from collections.abc import Mapping, Sequence
+from time import monotonic, time_ns
 from typing import Any
 
 import aiokafka
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: Fetched at once for one changelog partition.
 FETCH_BYTES = 4 << 20
+#: What a consumer may take to close its connections.
+CLOSE_SECONDS = 5.0
 #: Between two looks at the age of the epochs.
 RENEWAL_CHECK_SECONDS = 3600.0
 
@@ -131,10 +133,7 @@ class Recovery(Service):
         for (table, p), database in databases.items():
             end = ends[table, p]
             if database.offset is not None and database.offset >= end:
-                raise StateError(
-                    f"{database.path} holds changelog offset {database.offset}, but {table.changelog_topic_name}/{p} ends at {end}: "
-                    f"the topic was deleted or is another cluster's. Remove {database.path.parent} if the topic is right."
-                )
+                raise _foreign(database, f"but {table.changelog_topic_name}/{p} ends at {end}")
             behind[aiokafka.TopicPartition(table.changelog_topic_name, p)] = (database, end, metrics.RECOVERED.labels(table.name))
         await self._read_changelogs(behind)
 
@@ -146,8 +145,7 @@ class Recovery(Service):
             while behind:
                 for tp, records in (await reader.getmany(*behind, timeout_ms=200)).items():
                     database, end, counter = behind[tp]
-                    database.write([(r.key, r.value) for r in records], records[-1].offset)
-                    counter.inc(len(records))
+                    counter.inc(_apply(database, tp, records))
                     await asyncio.sleep(0)  # let the HTTP server answer in between
                 for tp, (database, end, _) in list(behind.items()):
                     if database.offset is not None and database.offset + 1 >= end:
@@ -209,7 +207,8 @@ class Recovery(Service):
                         await self.app.writer.write_batch(table.changelog_topic_name, partition, self._marker())
 
     def _marker(self) -> tuple[tuple[bytes, bytes], ...]:
-        return ((OWNER_KEY, self.app.worker_name.encode()),)
+        # The time makes it unlike any other owner's, of whatever cluster.
+        return ((OWNER_KEY, f"{self.app.worker_name} {time_ns()}".encode()),)
 
     async def _follow_standbys(self) -> None:
         """Apply the changelogs of standby partitions as they grow, until the next rebalance."""
@@ -225,8 +224,7 @@ class Recovery(Service):
             while True:
                 for tp, records in (await reader.getmany(timeout_ms=1000)).items():
                     database, counter = databases[tp]
-                    database.write([(r.key, r.value) for r in records], records[-1].offset)
-                    counter.inc(len(records))
+                    counter.inc(_apply(database, tp, records))
                     await asyncio.sleep(0)
 
 
@@ -244,16 +242,52 @@ class changelog_reader:
         try:
             await self._consumer.start()
         except BaseException:
-            await asyncio.shield(self._consumer.stop())
+            await close_consumer(self._consumer)
             raise
         return self._consumer
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await asyncio.shield(self._consumer.stop())
+        await close_consumer(self._consumer)
 
 
 async def _seek(reader: aiokafka.AIOKafkaConsumer, databases: Mapping[aiokafka.TopicPartition, Database]) -> None:
+    """To the last record that each database holds, so that it is read again and compared (_apply); to the beginning for an empty one."""
     empty = [tp for tp, database in databases.items() if database.offset is None]
     beginnings = await reader.beginning_offsets(empty) if empty else {}
     for tp, database in databases.items():
-        reader.seek(tp, beginnings[tp] if database.offset is None else database.offset + 1)
+        reader.seek(tp, beginnings[tp] if database.offset is None else database.offset)
+
+
+def _apply(database: Database, tp: aiokafka.TopicPartition, records: Sequence[Any]) -> int:
+    """Write what the database does not hold yet; returns how many that were.
+
+    A database is an exact prefix of its changelog, so its last record (compaction may have removed it) is what it holds of that key.
+    Raises StateError where it is not: the database is of another log.
+    """
+    held = database.offset
+    if held is not None and records[0].offset <= held:
+        last = records[0]
+        if last.offset == held and database.get(last.key) != last.value:
+            raise _foreign(database, f"whose record at {held} in {tp.topic}/{tp.partition} is another one")
+        records = [record for record in records if record.offset > held]
+    if records:
+        database.write([(record.key, record.value) for record in records], records[-1].offset)
+    return len(records)
+
+
+def _foreign(database: Database, what: str) -> StateError:
+    return StateError(
+        f"{database.path} holds its changelog up to offset {database.offset}, {what}: the topic was deleted or is another cluster's. "
+        f"Remove {database.path.parent} if the topic is right"
+    )
+
+
+async def close_consumer(consumer: Any) -> None:
+    """Stop a consumer without a group, which has nothing to hand back.
+
+    Raises nothing: while the broker is away aiokafka lets the cancellation of its own fetches out of ``stop``, and whoever took that for
+    his own would end in silence instead of with the error that led here.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    stopping.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait({stopping}, timeout=CLOSE_SECONDS)

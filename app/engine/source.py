@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 from faust.types import TP
 
 from app.engine.batch import BatchMessage
+from app.engine.recovery import close_consumer
 from app.errors import StateError
 
 #: Fetched at once for one partition, and so at most buffered here beside what aiokafka holds.
@@ -101,7 +101,7 @@ class SourceReader:
         finally:
             if fetch is not None:
                 fetch.cancel()
-            await asyncio.shield(_stop(consumer))
+            await close_consumer(consumer)
 
     def _take(self, fetch: asyncio.Task[Any]) -> None:
         try:
@@ -133,8 +133,3 @@ class SourceReader:
                 self._timestamps[tp] = chunk[-1].timestamp
                 await self._deliver(BatchMessage(tp, chunk, self._generation))
                 progress = True
-
-
-async def _stop(consumer: aiokafka.AIOKafkaConsumer) -> None:
-    with suppress(TimeoutError, KafkaError, OSError):  # the connection is gone; there is nothing to hand back
-        await asyncio.wait_for(consumer.stop(), 5)

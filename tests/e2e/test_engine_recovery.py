@@ -80,7 +80,7 @@ class Fleetmate:
         self.standbys: set[int] = set()
         changelog = table.changelog_topic_name
         assignor = SimpleNamespace(
-            assigned_actives=lambda: {TP(changelog, p) for p in self.actives},
+            assigned_actives=lambda: {TP(topic, p) for topic in (changelog, "source") for p in self.actives},
             assigned_standbys=lambda: {TP(changelog, p) for p in self.standbys},
         )
         consumer = SimpleNamespace(committed_offsets=committed_offsets, resume_flow=lambda: None)
@@ -164,7 +164,7 @@ async def test_a_new_owner_recovers_everything_up_to_its_marker(fleet: Fleet) ->
         assert worker.failure is None
         state = worker.table.state(0)
         assert (state.read(b"a"), state.read(b"b"), state.applied(b"source")) == (b"1,2", None, 6)
-        assert worker.table.databases[0].get(OWNER_KEY) == b"me"
+        assert worker.table.databases[0].get(OWNER_KEY).startswith(b"me ")
         assert worker.app.owner_offsets == {("counters", 0): 8}
         assert worker.table.databases[0].offset == 7, "of the marker"
 
@@ -223,6 +223,25 @@ async def test_a_directory_of_another_cluster_is_refused(fleet: Fleet) -> None:
 
         assert isinstance(worker.failure, StateError)
         assert "Remove" in str(worker.failure)
+
+
+@pytest.mark.parametrize("is_standby", [False, True])
+async def test_a_directory_of_another_cluster_is_refused_though_its_offset_exists_here_too(fleet: Fleet, is_standby: bool) -> None:
+    """The last record that it holds is not the one that the changelog has at that offset."""
+    await fleet.write([(b"a", b"1"), (b"b", b"2"), (MARK, mark(3))], [(b"a", b"1,2"), (MARK, mark(5))])
+    (fleet.tmp_path / "a").mkdir()
+    foreign = Database(fleet.tmp_path / "a" / "counters-0.db", 8 << 20)
+    foreign.write([(b"x", b"9")], changelog_offset=0)
+    foreign.write([(b"b", b"3")], changelog_offset=1)
+    foreign.close()
+    async with fleet.worker() as worker:
+        await worker.assigned(set() if is_standby else {0}, {0} if is_standby else set())
+        async with asyncio.timeout(10):
+            await worker.failed.wait()
+
+        assert isinstance(worker.failure, StateError)
+        assert "another cluster's" in str(worker.failure)
+        assert str(fleet.tmp_path / "a") in str(worker.failure)
 
 
 async def test_a_rebalance_in_the_middle_of_a_recovery_begins_anew(fleet: Fleet) -> None:
