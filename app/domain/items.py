@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from app.domain.decay import growth, shift_of
-from tidings.internal.v1.visits_pb2 import Visit
+from app.domain.visits import Visit
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import NeighbourList
 
@@ -30,23 +30,26 @@ def new_item(product_id: str) -> Item:
 
 def apply_visit(item: Item, visit: Visit) -> None:
     """Add one visit to the item it is about."""
+    _, _, at_ms, window, weight, _, _, neighbour_ids, neighbour_weights = visit
     down = 0
-    if visit.window != item.window:
-        down = _align(item, visit.window)
-    if visit.weight:
+    if window != item.window:
+        down = _align(item, window)
+    if weight:
         item.visit_count += 1
-        item.weight += visit.weight >> down
-    if visit.occurred_at_ms > item.last_visit_at_ms:
-        item.last_visit_at_ms = visit.occurred_at_ms
+        item.weight += weight >> down
+    if at_ms > item.last_visit_at_ms:
+        item.last_visit_at_ms = at_ms
+    if not neighbour_ids:
+        return
     ids = item.neighbour_ids
     weights = item.neighbour_weights
-    for neighbour_id, weight in zip(visit.neighbour_ids, visit.neighbour_weights, strict=True):
+    for neighbour_id, link in zip(neighbour_ids, neighbour_weights, strict=True):
         place = bisect_left(ids, neighbour_id)
         if place < len(ids) and ids[place] == neighbour_id:
-            weights[place] += weight >> down
+            weights[place] += link >> down
         else:
             ids.insert(place, neighbour_id)
-            weights.insert(place, weight >> down)
+            weights.insert(place, link >> down)
     if len(ids) > MAX_NEIGHBOURS:
         _cut(item)
 
@@ -61,7 +64,9 @@ def neighbour_list(item: Item, limit: int = REPLY_NEIGHBOURS) -> NeighbourList:
     factor = scale / (item.weight * scale + 1.0) ** FREQUENCY_POWER
     best = _best_places(weights, limit)
     ids = item.neighbour_ids
-    answer = NeighbourList(product_id=item.product_id, visit_count=item.visit_count)
+    answer = NeighbourList()
+    answer.product_id = item.product_id
+    answer.visit_count = item.visit_count
     answer.neighbour_ids.extend([ids[place] for place in best])
     answer.scores.extend([weights[place] * factor for place in best])
     return answer
@@ -69,12 +74,8 @@ def neighbour_list(item: Item, limit: int = REPLY_NEIGHBOURS) -> NeighbourList:
 
 def _best_places(weights: list[int], count: int) -> list[int]:
     """Where the greatest weights are, greatest first. The ids beside them are sorted, so places in ascending order are ties by id."""
-    places: list[int] | range = range(len(weights))
-    if len(weights) > count:
-        floor = sorted(weights, reverse=True)[count - 1]
-        places = [place for place, weight in enumerate(weights) if weight >= floor]
     # A reversed sort keeps the order of equals.
-    return sorted(places, key=weights.__getitem__, reverse=True)[:count]
+    return sorted(range(len(weights)), key=weights.__getitem__, reverse=True)[:count]
 
 
 def _align(item: Item, window: int) -> int:

@@ -10,11 +10,11 @@ from google.protobuf.message import DecodeError
 
 from app import metrics
 from app.domain.items import apply_visit, neighbour_list, new_item
+from app.domain.visits import decode_visits
 from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.topics import TopicNames
 from tidings.internal.v1.neighbours_pb2 import Neighbours
-from tidings.internal.v1.visits_pb2 import Visits
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import NeighbourList
 
@@ -37,16 +37,16 @@ class FoldItems:
         asked: dict[int, dict[tuple[str, str], int]] = {}
         for record in unit.records():
             try:
-                message = Visits.FromString(record.value)
+                source_partition, visits = decode_visits(record.value)
             except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
-            if not message.visits:
+            if not visits:
                 continue
-            source = f"{self._names.events}/{message.source_partition}".encode()
+            source = f"{self._names.events}/{source_partition}".encode()
             fresh_from = state.applied(source)
-            askers = asked.setdefault(message.source_partition, {})
-            for visit in message.visits:
+            askers = asked.setdefault(source_partition, {})
+            for visit in visits:
                 if visit.source_offset < fresh_from:
                     repeated += 1
                     continue
@@ -54,7 +54,7 @@ class FoldItems:
                 applied += 1
                 if visit.reply_to_user_id:
                     askers.setdefault((visit.reply_to_user_id, visit.product_id), visit.caused_at_ms)
-            state.advance(source, message.visits[-1].source_offset + 1)
+            state.advance(source, visits[-1].source_offset + 1)
         self._answer(unit, asked)
         metrics.VISITS.labels("applied").inc(applied)
         metrics.VISITS.labels("duplicate").inc(repeated)

@@ -18,7 +18,7 @@ from app import metrics
 from app.domain.profile import Applied, Denied, Duplicate, fold_event, keep_neighbours, new_profile
 from app.domain.share import fold_share, new_share
 from app.domain.validation import Violation, decode_event
-from app.domain.visits import visits_of
+from app.domain.visits import Visit, encode_visits, visits_of
 from app.engine import Codec, Unit
 from app.engine.store import HIDDEN_PREFIX
 from app.streams.dead_letters import emit_dead_letter, undecodable
@@ -26,7 +26,6 @@ from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
 from tidings.internal.v1.neighbours_pb2 import Neighbours
-from tidings.internal.v1.visits_pb2 import Visit, Visits
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.state.v1.share_pb2 import Share
 
@@ -112,9 +111,7 @@ class FoldProfiles:
         share: Share = unit.state.obtain(SHARE_KEY)  # type: ignore[assignment]  # hidden keys have a codec of their own
         share.partition = unit.partition
         fold_share(share, interaction)  # type: ignore[arg-type]
-        caused = visits_of(interaction, record.offset)  # type: ignore[arg-type, attr-defined]
-        caused[0].caused_at_ms = record.timestamp  # type: ignore[attr-defined]
-        for visit in caused:
+        for visit in visits_of(interaction, record.offset, record.timestamp):  # type: ignore[arg-type, attr-defined]
             partition = partition_of(visit.product_id.encode(), self._partitions)
             if (list_ := visits.get(partition)) is None:
                 list_ = visits[partition] = []
@@ -124,9 +121,7 @@ class FoldProfiles:
             list_.append(visit)
 
     def _emit_visits(self, unit: Unit[Profile], partition: int, visits: list[Visit]) -> None:
-        message = Visits(source_partition=unit.partition)
-        message.visits.extend(visits)
-        unit.emit(self._names.visits, partition, None, message.SerializeToString())
+        unit.emit(self._names.visits, partition, None, encode_visits(unit.partition, visits))
 
     def _keep_neighbours(self, unit: Unit[Profile]) -> None:
         state = unit.state

@@ -68,9 +68,9 @@ async def test_visits_go_to_the_partition_of_their_item_and_name_the_partition_o
     bench.feed(event_records(viewed("anna", "shoe", 1), viewed("anna", "hat", 2), partition=2))
 
     assert bench.visits()
-    for partition, message in bench.visits():
-        assert message.source_partition == 2
-        assert {partition_of(visit.product_id.encode(), 4) for visit in message.visits} == {partition}
+    for partition, source_partition, visits in bench.visits():
+        assert source_partition == 2
+        assert {partition_of(visit.product_id.encode(), 4) for visit in visits} == {partition}
 
 
 async def test_a_visit_that_asks_for_an_answer_says_when_kafka_received_its_event() -> None:
@@ -78,8 +78,8 @@ async def test_a_visit_that_asks_for_an_answer_says_when_kafka_received_its_even
     [record] = event_records(viewed("anna", "shoe", 7))
     bench.feed([record])
 
-    [(_, message)] = bench.visits()
-    assert [(v.reply_to_user_id, v.caused_at_ms) for v in message.visits] == [("anna", record.timestamp)]
+    [(_, _, visits)] = bench.visits()
+    assert [(v.reply_to_user_id, v.caused_at_ms) for v in visits] == [("anna", record.timestamp)]
 
 
 async def test_replayed_records_change_nothing_and_make_their_users_dirty_again() -> None:
@@ -115,7 +115,7 @@ async def test_a_clients_retry_causes_no_second_visit() -> None:
     bench = ProfilesBench(partitions=1)
     bench.feed(event_records(viewed("anna", "shoe", 1), viewed("anna", "shoe", 1)))
 
-    assert sum(len(message.visits) for _, message in bench.visits()) == 1
+    assert sum(len(visits) for _, _, visits in bench.visits()) == 1
     assert bench.profile("anna").event_count == 1
 
 
@@ -124,10 +124,10 @@ async def test_visits_of_one_event_never_split_over_two_records() -> None:
     orders = [ordered("anna", [f"p{n}-{line}" for line in range(100)], n) for n in range(8)]
     bench.feed(event_records(*orders))
 
-    messages = bench.visits()
-    assert len(messages) > 2, "the test is about records that were cut"
+    records = bench.visits()
+    assert len(records) > 2, "the test is about records that were cut"
     for partition in (0, 1):
-        offsets = [[visit.source_offset for visit in message.visits] for place, message in messages if place == partition]
+        offsets = [[visit.source_offset for visit in visits] for place, _, visits in records if place == partition]
         assert all(one == sorted(one) for one in offsets)
         for one, after in pairwise(offsets):
             assert one[-1] < after[0]
@@ -208,7 +208,7 @@ async def test_hidden_keys_cannot_be_reached_by_a_user_or_a_product(name: str) -
 
     assert [letter.field for letter in bench.dead_letters()] == ["user_id", "product_viewed.product_id"]
     assert set(bench.state.bytes_by_key) == {b"anna", SHARE_KEY}
-    assert {v.product_id for _, message in bench.visits() for v in message.visits} == {"hat"}
+    assert {v.product_id for _, _, visits in bench.visits() for v in visits} == {"hat"}
 
 
 async def test_events_of_a_person_who_denied_profiling_are_not_folded() -> None:

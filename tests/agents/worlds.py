@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from app.domain.visits import Visit, decode_visits, encode_visits
 from app.engine.commit import Unit
 from app.engine.table import Codec
 from app.settings import KafkaSettings
@@ -15,7 +16,6 @@ from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event, OrderLine
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
 from tidings.internal.v1.neighbours_pb2 import Neighbours
-from tidings.internal.v1.visits_pb2 import Visit, Visits
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -107,8 +107,9 @@ class ProfilesBench(Bench):
     def profile(self, user_id: str) -> Profile | None:
         return self.state.get(user_id.encode())
 
-    def visits(self) -> list[tuple[int, Visits]]:
-        return [(partition, Visits.FromString(value)) for partition, _, value in self.emitted(NAMES.visits)]
+    def visits(self) -> list[tuple[int, int, list[Visit]]]:
+        """(items partition, events partition, visits) of every record."""
+        return [(partition, *decode_visits(value)) for partition, _, value in self.emitted(NAMES.visits)]
 
 
 class ItemsBench(Bench):
@@ -160,18 +161,14 @@ def bad_record(value: bytes | None, offset: int = 0, key: bytes | None = b"anna"
 
 def visit(product: str, offset: int, neighbour: str = "", user: str = "", weight: int = 1 << 20) -> Visit:
     """One visit by the event at ``offset``; with a user, one that asks for an answer."""
-    made = Visit(source_offset=offset, product_id=product, occurred_at_ms=NOW_MS + offset, window=12, weight=weight)
-    if neighbour:
-        made.neighbour_ids.append(neighbour)
-        made.neighbour_weights.append(weight)
-    if user:
-        made.reply_to_user_id, made.caused_at_ms = user, NOW_MS + offset
-    return made
+    return Visit(
+        offset, product, NOW_MS + offset, window=12, weight=weight, reply_to_user_id=user, caused_at_ms=NOW_MS + offset if user else 0,
+        neighbour_ids=(neighbour,) if neighbour else (), neighbour_weights=(weight,) if neighbour else (),
+    )  # fmt: skip
 
 
 def visits_record(offset: int, visits: Iterable[Visit], source_partition: int = 0, partition: int = 0) -> Record:
-    message = Visits(source_partition=source_partition, visits=visits)
-    return Record(NAMES.visits, partition, offset, NOW_MS, None, message.SerializeToString())
+    return Record(NAMES.visits, partition, offset, NOW_MS, None, encode_visits(source_partition, list(visits)))
 
 
 def neighbours_record(offset: int, *replies: tuple[str, str, int]) -> Record:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.decay import HALF_LIFE_MS, UNIT, WINDOW_MS, window_of
 from app.domain.items import KEPT_NEIGHBOURS, MAX_NEIGHBOURS, REPLY_NEIGHBOURS, apply_visit, neighbour_list, new_item
 from app.domain.profile import Interaction
-from app.domain.visits import KIND_WEIGHTS, MAX_DISTANCE, visits_of
+from app.domain.visits import KIND_WEIGHTS, MAX_DISTANCE, Visit, decode_visits, encode_visits, visits_of
 from tests.unit.domain.event_worlds import NOON_MS
-from tidings.internal.v1.visits_pb2 import Visit
+from tidings.internal.v1.visits_pb2 import Visits
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import InteractionKind
 
@@ -108,12 +109,39 @@ def test_encoding_and_decoding_between_visits_changes_nothing(interactions, data
     cut = data.draw(st.integers(0, len(visits)))
     stored = Item.FromString(visited("a", visits[:cut]).SerializeToString())
     for visit in visits[cut:]:
-        apply_visit(stored, Visit.FromString(visit.SerializeToString()))
+        apply_visit(stored, decode_visits(encode_visits(0, [visit]))[1][0])
     assert stored.SerializeToString() == visited("a", visits).SerializeToString()
 
 
+@given(st.lists(INTERACTIONS, max_size=5))
+def test_a_record_of_visits_gives_the_same_visits_and_the_partition_of_their_events(interactions):
+    visits = [visit for offset, interaction in enumerate(interactions) for visit in visits_of(interaction, offset, 1000 + offset)]
+    assert decode_visits(encode_visits(3, visits)) == (3, visits)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"source_offsets": [7, 8]},
+        {"product_ids": ["a", "b"]},
+        {"weights": []},
+        {"neighbour_counts": [2]},
+        {"neighbour_counts": [0]},
+        {"neighbour_weights": [1, 2]},
+        {"neighbour_ids": ["x", "y"]},
+    ],
+)
+def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken):
+    message = Visits.FromString(encode_visits(0, [linked("n", 5)]))
+    for name, values in broken.items():
+        message.ClearField(name)
+        getattr(message, name).extend(values)
+    with pytest.raises(DecodeError, match="one length"):
+        decode_visits(message.SerializeToString())
+
+
 def linked(neighbour_id: str, weight: int, window: int = 1, at_ms: int = WINDOW_MS) -> Visit:
-    return Visit(product_id="i", window=window, occurred_at_ms=at_ms, neighbour_ids=[neighbour_id], neighbour_weights=[weight])
+    return Visit(0, "i", at_ms, window, neighbour_ids=(neighbour_id,), neighbour_weights=(weight,))
 
 
 def test_neighbours_are_cut_to_the_best_50_when_they_pass_100_and_ties_stand_by_id():
@@ -135,8 +163,8 @@ def test_neighbours_stay_sorted_and_bounded_whatever_comes(rows):
 
 
 def test_a_later_window_shifts_weights_down_and_a_late_visit_is_shifted_on_arrival():
-    early = Visit(product_id="i", window=1, weight=3 << 16, occurred_at_ms=WINDOW_MS, neighbour_ids=["n"], neighbour_weights=[5 << 16])
-    later = Visit(product_id="i", window=2, weight=100, occurred_at_ms=2 * WINDOW_MS, neighbour_ids=["n"], neighbour_weights=[10])
+    early = Visit(0, "i", WINDOW_MS, window=1, weight=3 << 16, neighbour_ids=("n",), neighbour_weights=(5 << 16,))
+    later = Visit(0, "i", 2 * WINDOW_MS, window=2, weight=100, neighbour_ids=("n",), neighbour_weights=(10,))
     for visits in ([early, later], [later, early]):
         item = visited("i", visits)
         assert (item.window, item.weight, neighbours(item), item.visit_count) == (2, 103, {"n": 15}, 2)
@@ -144,9 +172,7 @@ def test_a_later_window_shifts_weights_down_and_a_late_visit_is_shifted_on_arriv
 
 
 def test_windows_far_apart_leave_nothing_but_the_count_of_the_older_visit():
-    item = visited(
-        "i", [Visit(window=1, weight=1 << 36, occurred_at_ms=WINDOW_MS), Visit(window=9, weight=7, occurred_at_ms=9 * WINDOW_MS)]
-    )
+    item = visited("i", [Visit(0, "i", WINDOW_MS, window=1, weight=1 << 36), Visit(0, "i", 9 * WINDOW_MS, window=9, weight=7)])
     assert (item.visit_count, item.weight) == (2, 7)
 
 
@@ -173,7 +199,7 @@ def test_the_links_of_a_frequent_item_count_less():
 
 def test_scores_fade_by_the_items_own_clock():
     old = visits_of(came("i", ["n"]), 0)[0]
-    item = visited("i", [old, Visit(window=old.window, occurred_at_ms=START_MS + HALF_LIFE_MS)])
+    item = visited("i", [old, Visit(0, "i", START_MS + HALF_LIFE_MS, old.window)])
     assert neighbour_list(item).scores[0] == pytest.approx(0.35 / 1.5**0.7)
 
 

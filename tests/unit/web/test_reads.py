@@ -10,11 +10,11 @@ from yarl import URL
 
 from app.domain.items import apply_visit, new_item
 from app.domain.profile import fold_event, new_profile
+from app.domain.visits import Visit
 from app.streams.location import Moving, WorkerStatus
 from app.web.openapi import openapi_document
 from app.web.openapi_schemas import EVENT_EXAMPLES
 from app.web.representations import iso_time, profile_json, reason_text
-from tidings.internal.v1.visits_pb2 import Visit
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import NeighbourList, Profile
 from tidings.updates.v1.update_pb2 import Reason, ReasonKind, Recommendation, RecommendationUpdate
@@ -111,12 +111,13 @@ async def test_the_neighbours_of_an_item_stand_best_first():
     apply_visit(
         item,
         Visit(
+            source_offset=0,
             product_id="p1",
             occurred_at_ms=1_714_228_522_000,
             window=item.window,
             weight=1 << 20,
-            neighbour_ids=["p2", "p3"],
-            neighbour_weights=[5, 9],
+            neighbour_ids=("p2", "p3"),
+            neighbour_weights=(5, 9),
         ),
     )
     async with world(views=FakeViews(items={"p1": item})) as w:
