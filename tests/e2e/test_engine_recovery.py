@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiokafka
 import pytest
 from faust.types import TP
 
@@ -17,7 +18,7 @@ from app.engine.recovery import Recovery
 from app.engine.store import Database
 from app.engine.table import MARK_PREFIX, OWNER_KEY, PartitionState
 from app.errors import FencedError, StateError
-from tests.e2e.engine_worlds import client_of, make_topics, own_name, writer_of
+from tests.e2e.engine_worlds import admin_of, client_of, make_topics, own_name, writer_of
 from tests.unit.engine.worlds import COUNTERS
 
 MARK = MARK_PREFIX + b"source"
@@ -153,7 +154,19 @@ class Fleet:
 async def fleet(broker: Any, tmp_path: Path) -> Fleet:
     changelog = own_name("changelog")
     await make_topics(broker, changelog)
+    await make_source(broker)
     return Fleet(broker, changelog, tmp_path)
+
+
+async def make_source(broker: Any) -> None:
+    """A source topic that is longer than any mark here; the tests of one broker share it."""
+    async with admin_of(broker) as admin:
+        if "source" in await admin.list_topics():
+            return
+    await make_topics(broker, "source")
+    async with aiokafka.AIOKafkaProducer(**client_of(broker)) as producer:
+        for n in range(40):
+            await producer.send_and_wait("source", b"%d" % n, partition=n % 2)
 
 
 async def test_a_new_owner_recovers_everything_up_to_its_marker(fleet: Fleet) -> None:

@@ -37,7 +37,7 @@ async def filled_topic(broker: Any, counts: dict[int, int]) -> str:
 class Reading:
     """A reader whose deliveries are kept, and which has room while less than ROOM batches are neither written nor forgotten."""
 
-    def __init__(self, broker: Any, positions: dict[TP, int | None], batch_max_records: int = 7) -> None:
+    def __init__(self, broker: Any, positions: dict[TP, int], batch_max_records: int = 7) -> None:
         self.got: dict[int, list[int]] = defaultdict(list)
         self.sizes: list[int] = []
         self.unwritten: dict[TP, int] = defaultdict(int)
@@ -78,9 +78,9 @@ class Reading:
             await self.task
 
 
-async def test_each_partition_is_read_from_its_committed_offset_or_from_the_beginning(broker: Any) -> None:
+async def test_each_partition_is_read_from_its_position(broker: Any) -> None:
     topic = await filled_topic(broker, {0: 50, 1: 20})
-    reading = Reading(broker, {TP(topic, 0): 33, TP(topic, 1): None})
+    reading = Reading(broker, {TP(topic, 0): 33, TP(topic, 1): 0})
     await reading.until(17 + 20)
     await asyncio.sleep(0.1)
     await reading.stop()
@@ -130,7 +130,7 @@ async def test_readers_cancelled_at_any_point_lose_nothing_and_repeat_only_what_
 
 async def test_records_that_arrive_while_it_waits_are_handed_out_soon(broker: Any) -> None:
     topic = await filled_topic(broker, {0: 0, 1: 0})
-    reading = Reading(broker, {TP(topic, 0): None, TP(topic, 1): None})
+    reading = Reading(broker, {TP(topic, 0): 0, TP(topic, 1): 0})
     await asyncio.sleep(0.5)
     async with aiokafka.AIOKafkaProducer(**client_of(broker)) as producer:
         await producer.send_and_wait(topic, b"1", partition=1)
@@ -151,15 +151,3 @@ async def test_records_deleted_before_they_were_applied_stop_it_and_the_error_sa
         async with asyncio.timeout(20):
             await reading.task
     assert reading.got == {}
-
-
-@pytest.mark.kafka
-async def test_a_group_without_offsets_begins_at_what_retention_left(apache_kafka: ApacheKafka) -> None:
-    topic = await filled_topic(apache_kafka, {0: 50})
-    async with admin_of(apache_kafka) as admin:
-        await admin.delete_records({aiokafka.TopicPartition(topic, 0): aiokafka.admin.RecordsToDelete(before_offset=30)})
-    reading = Reading(apache_kafka, {TP(topic, 0): None})
-    await reading.until(20)
-    await reading.stop()
-
-    assert reading.got == {0: list(range(30, 50))}
