@@ -7,7 +7,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,9 @@ class Fleet:
     def names(self) -> Any:
         return self.log.names
 
-    def new_worker(self, name: str) -> Worker:
-        """A worker that is not started."""
-        worker = Worker(name, ["-m", "app", "worker", "--settings", str(self.settings_file)], self.directory, self._http, self.token)
+    def new_worker(self, name: str, arguments: Sequence[str] = ("-m", "app", "worker"), *, with_options: bool = True) -> Worker:
+        """A worker that is not started. Port and data directory are its own, in the environment and, ``with_options``, as options too."""
+        worker = Worker(name, arguments, self.directory, self._http, self.token, with_options=with_options)
         self.workers.append(worker)
         return worker
 

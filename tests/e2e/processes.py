@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 
 from app.cli.embedded_broker import free_port
 
@@ -50,7 +51,9 @@ def tail(log: Path) -> str:
 class Worker:
     """One worker and its supervisor. ``exits`` are the codes of the ends that nobody asked for, ``kills`` counts ours."""
 
-    def __init__(self, name: str, arguments: Sequence[str], directory: Path, http: aiohttp.ClientSession, token: str) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], directory: Path, http: aiohttp.ClientSession, token: str, *, with_options: bool = True
+    ) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -58,7 +61,13 @@ class Worker:
         self.log = directory / f"worker-{name}.log"
         self.exits: list[int] = []
         self.kills = 0
-        self._arguments = [*arguments, "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        options = ["--port", str(self.port), "--data-dir", str(self.data_dir)] if with_options else []
+        self._arguments = [*arguments, *options]
+        self._environment = {
+            "TIDINGS_SETTINGS": str(directory / "tidings.toml"),
+            "TIDINGS_HTTP__PORT": str(self.port),
+            "TIDINGS_WORKER__DATA_DIR": str(self.data_dir),
+        }
         self._http = http
         self._authorization = {"Authorization": f"Bearer {token}"}
         self._process: asyncio.subprocess.Process | None = None
@@ -70,7 +79,7 @@ class Worker:
         """Start it under its supervisor; ``ready`` says when it serves."""
         assert self._supervisor is None, "it is supervised already"
         self._wanted = True
-        self._process = await spawn(self._arguments, self.log)
+        self._process = await spawn(self._arguments, self.log, self._environment)
         self._supervisor = asyncio.create_task(self._supervise(), name=f"supervisor of {self.name}")
 
     async def _supervise(self) -> None:
@@ -84,7 +93,7 @@ class Worker:
             await asyncio.sleep(RESTART_SECONDS)
             if not self._wanted or len(self.exits) > MAX_EXITS:
                 return
-            self._process = await spawn(self._arguments, self.log)
+            self._process = await spawn(self._arguments, self.log, self._environment)
 
     @property
     def pid(self) -> int:
@@ -129,10 +138,13 @@ class Worker:
             raise AssertionError(f"worker {self.name} did not end within {STOP_SECONDS:g} s of SIGTERM") from None
         return self._exit_code()
 
-    async def ended(self) -> int:
-        """The exit code of a worker that ends by itself, and is not started again."""
+    async def ended(self, seconds: float) -> int:
+        """The exit code of a worker that ends by itself, and is not started again. Raises AssertionError if it runs on."""
         self._wanted = False
-        await self._end()
+        try:
+            await asyncio.wait_for(self._end(), seconds)
+        except TimeoutError:
+            raise AssertionError(f"worker {self.name} still runs after {seconds:g} s") from None
         return self._exit_code()
 
     def _exit_code(self) -> int:
@@ -188,7 +200,7 @@ class Worker:
         async with self._http.get(self.url + "/metrics") as answer:
             text = await answer.text()
         total = 0.0
-        for found in re.finditer(rf"^{name}(?:\{{([^}}]*)\}})? (\S+)$", text, re.MULTILINE):
+        for found in re.finditer(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
             if all(f'{key}="{value}"' in (found[1] or "") for key, value in labels.items()):
                 total += float(found[2])
         return total
@@ -228,8 +240,8 @@ class InboxProcess:
         return await self._read("bodies")
 
     async def _read(self, what: str) -> Any:
-        async with self._http.get(f"http://127.0.0.1:{self.port}/{what}") as answer:
-            return await answer.json()
+        async with self._http.get(f"http://127.0.0.1:{self.port}/{what}", timeout=aiohttp.ClientTimeout(total=60)) as answer:
+            return orjson.loads(await answer.read())  # a month's bodies are 100 MB
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
