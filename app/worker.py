@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +31,8 @@ logger = logging.getLogger("tidings")
 
 #: The exit code of a worker that stopped itself: its supervisor should start it again.
 EXIT_FAILED = 70
+#: From SIGTERM to the end, below the 30 s that orchestrators grant. What is not finished then, a replay does.
+STOP_WITHIN_SECONDS = 25.0
 
 
 def run_worker(settings: Settings) -> None:
@@ -109,6 +112,7 @@ def _compose(settings: Settings) -> Topology:
             return [_Surroundings(topology, web, publisher)]
 
     topology.app.boot_strategy = Boot(topology.app)
+    topology.app.before_stop.insert(0, _end_in_time)
     return topology
 
 
@@ -122,9 +126,16 @@ def _with_real_port(settings: Settings) -> Settings:
     return settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
 
 
+async def _end_in_time() -> None:
+    """Faust waits for Kafka without bound when it stops; this does not."""
+    deadline = threading.Timer(STOP_WITHIN_SECONDS, os._exit, [EXIT_FAILED])
+    deadline.daemon = True
+    deadline.start()
+
+
 def _fail(exc: BaseException) -> None:
     """Stop at once: going on could lose or double events, and a replay puts right whatever is unfinished."""
-    explanation = str(exc) if isinstance(exc, TidingsError) else repr(exc)
+    explanation = str(exc).rstrip(".") if isinstance(exc, TidingsError) else repr(exc)
     logger.critical(
         "stopped: %s. The supervisor should start this worker again; the log is replayed.",
         explanation,
