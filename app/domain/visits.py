@@ -103,17 +103,16 @@ def decode_visits(value: bytes) -> tuple[int, list[Visit]]:
         message.weights[:],
         message.reply_to_user_ids[:],
         message.caused_at_ms[:],
-        message.neighbour_counts[:],
     )
-    counts = columns[-1]
+    counts = message.neighbour_counts[:]
     if any(len(column) != len(counts) for column in columns) or not len(neighbour_ids) == len(neighbour_weights) == sum(counts):
         raise DecodeError("the lists of a tidings.internal.v1.Visits must be of one length")
     visits = []
     start = 0
-    for offset, product_id, at_ms, window, weight, user_id, caused_at_ms, count in zip(*columns, strict=True):
+    for count, offset, product_id, at_ms, window, weight, user_id, caused_at_ms in zip(counts, *columns, strict=True):
         end = start + count
-        neighbours = neighbour_ids[start:end], neighbour_weights[start:end]
-        visits.append(Visit(offset, product_id, at_ms, window, weight, user_id, caused_at_ms, *neighbours))
+        own_ids, own_weights = neighbour_ids[start:end], neighbour_weights[start:end]
+        visits.append(Visit(offset, product_id, at_ms, window, weight, user_id, caused_at_ms, own_ids, own_weights))
         start = end
     return message.source_partition, visits
 

@@ -64,14 +64,19 @@ class FoldItems:
         lists: dict[str, NeighbourList] = {}
         for partition, askers in asked.items():
             message = Neighbours()
+            replies = message.replies
             for (user_id, product_id), caused_at_ms in askers.items():
                 if (neighbours := lists.get(product_id)) is None:
                     item = unit.state.get(product_id.encode())
                     assert item is not None, "it was visited in this unit"
                     neighbours = lists[product_id] = neighbour_list(item)
-                message.replies.add(user_id=user_id, neighbours=neighbours, caused_at_ms=caused_at_ms)
-                if len(message.replies) >= MAX_REPLIES_IN_RECORD:
+                reply = replies.add()
+                reply.user_id = user_id
+                reply.caused_at_ms = caused_at_ms
+                reply.neighbours.CopyFrom(neighbours)
+                if len(replies) >= MAX_REPLIES_IN_RECORD:
                     unit.emit(self._names.neighbours, partition, None, message.SerializeToString())
                     message = Neighbours()
-            if message.replies:
+                    replies = message.replies
+            if replies:
                 unit.emit(self._names.neighbours, partition, None, message.SerializeToString())
