@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,8 @@ class Sizes:
     stage_turns: int = 2
     plan: Plan = field(default_factory=Plan)
     load: float = 0.5
+    #: What the load is a part of, in events a second; 0 is what full_path was measured at.
+    capacity: float = 0.0
     #: Of the systems that are given fewer events.
     max_events: int | None = None
 
@@ -67,6 +70,7 @@ class Bench:
         self._console = console
         self._path = PathRuns(harness, *sizes.path)
         self.results = Results(harness.cores)
+        self.failed = ""
 
     async def run(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -76,11 +80,10 @@ class Bench:
             def say(what: str) -> None:
                 progress.update(task, description=what)
 
-            def done(what: str, run: Measured | None = None) -> None:
+            def done(what: str, run: Measured) -> None:
                 progress.advance(task)
-                if run is not None:
-                    figures = f"{run.events_per_second:,.0f} events/s, {run.cpu_us_per_event:,.1f} µs CPU/event"
-                    self._console.print(f"{what}: {figures}", soft_wrap=True)
+                figures = f"{run.events_per_second:,.0f} events/s, {run.cpu_us_per_event:,.1f} µs CPU/event"
+                self._console.print(f"{what}: {figures}", soft_wrap=True)
 
             if BARE in self._jobs:
                 for users, events in self._sizes.bare:
@@ -95,9 +98,13 @@ class Bench:
                     run = await self._path.run("stage", stage)
                     self.results.stages.setdefault(stage, []).append(run)
                     done(what, run)
-            if "latency" in self._jobs and (capacity := self.results.capacity()):
-                self.results.latency += await measure_latency(self._harness, self._sizes.load, capacity, self._sizes.plan, say)
-                done("latency")
+            if "latency" in self._jobs:
+                capacity = self._sizes.capacity or self.results.capacity()
+                try:
+                    self.results.latency += await measure_latency(self._harness, self._sizes.load, capacity, self._sizes.plan, say)
+                except BenchError as exc:
+                    self.failed = str(exc)  # what was measured before it stands
+                progress.advance(task)
 
     async def _round(self, number: int, say: Callable[[str], None], done: Callable[[str, Measured], None]) -> None:
         """Every job once, the systems of a job right after each other."""
@@ -131,24 +138,27 @@ def main() -> None:
     parser.add_argument("--jobs", default=",".join(JOBS), help="comma-separated, of: %(default)s (latency needs full_path)")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma-separated, of: %(default)s")
     parser.add_argument("--pairs", type=int, default=3, help="rounds of all jobs (default %(default)s)")
+    parser.add_argument("--load", type=float, default=0.5, help="of the capacity, for latency (default %(default)s)")
+    parser.add_argument("--capacity", type=float, default=0.0, help="in events a second, instead of what full_path is measured at")
     parser.add_argument("--quick", action="store_true", help="small counts, one round: shows that it works, not how fast")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json", help="default build/bench.json")
     options = parser.parse_args()
     jobs, systems = options.jobs.split(","), options.systems.split(",")
     if unknown := [name for name in jobs if name not in JOBS] + [name for name in systems if name not in SYSTEMS]:
         parser.error(f"there is no {', '.join(unknown)}")
-    if "latency" in jobs and "full_path" not in jobs:
-        parser.error("latency is measured at a share of the capacity of full_path: add that job")
+    if "latency" in jobs and "full_path" not in jobs and not options.capacity:
+        parser.error("latency is measured at a share of the capacity of full_path: add that job, or give --capacity")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)  # a log is as wide as the tables
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a topic that was just made has no leader for a moment
-    sizes = QUICK if options.quick else Sizes()
+    sizes = replace(QUICK if options.quick else Sizes(), load=options.load, capacity=options.capacity)
     chosen = [SYSTEMS[name] for name in systems]
     if sizes.max_events:
         chosen = [replace(system, max_events=system.max_events and sizes.max_events) for system in chosen]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; nothing was written"))  # unwinds, so that no process is left behind
     try:
-        results = asyncio.run(_measure(sizes, jobs, 1 if options.quick else options.pairs, chosen, console))
+        results, failed = asyncio.run(_measure(sizes, jobs, 1 if options.quick else options.pairs, chosen, console))
     except (BenchError, TidingsError) as exc:
         sys.exit(str(exc))
     except KeyboardInterrupt:
@@ -159,9 +169,11 @@ def main() -> None:
     aside.replace(options.output)
     results.print(console)
     console.print(f"written to {options.output}")
+    if failed:
+        sys.exit(failed)
 
 
-async def _measure(sizes: Sizes, jobs: Sequence[str], pairs: int, systems: Sequence[System], console: Console) -> Results:
+async def _measure(sizes: Sizes, jobs: Sequence[str], pairs: int, systems: Sequence[System], console: Console) -> tuple[Results, str]:
     cores = Cores.of_this_machine()
     cores.pin_this_process()
     if not cores.pinned:
@@ -174,8 +186,8 @@ async def _measure(sizes: Sizes, jobs: Sequence[str], pairs: int, systems: Seque
             harness = Harness(kafka.bootstrap_servers, cores, directory)
             bench = Bench(harness, sizes, jobs=jobs, pairs=pairs, systems=systems, console=console)
             await bench.run()
-        kept = False
-        return bench.results
+        kept = bool(bench.failed)
+        return bench.results, bench.failed
     finally:
         if kept:
             console.print(f"the logs of the runs are in {directory}")
