@@ -193,13 +193,12 @@ def _check_order(event: Event) -> Violation | None:
     if not 1 <= len(order.lines) <= MAX_ORDER_LINES:
         return _invalid("order_placed.lines", f"must have 1 to {MAX_ORDER_LINES} entries")
     for number, line in enumerate(order.lines):
-        at = f"order_placed.lines[{number}]"
-        violation = (
-            _check_product(f"{at}.product_id", line.product_id)
-            or _check_quantity(f"{at}.quantity", line.quantity)
-            or _check_money(f"{at}.unit_price", line.unit_price)
-        )
-        if violation:
+        # The path is put together only where a rule is broken or a price is given.
+        if problem := _key_problem(line.product_id, MAX_PRODUCT_ID_BYTES):
+            return _invalid(f"order_placed.lines[{number}].product_id", problem)
+        if line.quantity > MAX_QUANTITY:
+            return _check_quantity(f"order_placed.lines[{number}].quantity", line.quantity)
+        if line.HasField("unit_price") and (violation := _check_money(f"order_placed.lines[{number}].unit_price", line.unit_price)):
             return violation
     return None
 
