@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Protocol
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from app.delivery.addresses import AddressRefused, Guard, GuardedResolver, Lookup, system_lookup
 from app.delivery.signing import signed_headers
@@ -54,13 +55,22 @@ class HttpClient:
     """Sends over HTTP/1.1 to checked addresses only; follows no redirect, keeps no cookie, uses no proxy of the environment."""
 
     def __init__(
-        self, *, guard: Guard, timeout_seconds: float, concurrency: int, clock: Callable[[], int], lookup: Lookup = system_lookup
+        self,
+        *,
+        guard: Guard,
+        timeout_seconds: float,
+        concurrency: int,
+        clock: Callable[[], int],
+        lookup: Lookup = system_lookup,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``may_send`` is asked when the body is about to go into the socket: a process may be frozen at any await before that."""
         self._guard = guard
         self._timeout_seconds = timeout_seconds
         self._concurrency = concurrency
         self._clock = clock
         self._lookup = lookup
+        self._may_send = may_send
         self._session: aiohttp.ClientSession | None = None
         self._resolver: GuardedResolver | None = None
 
@@ -96,7 +106,7 @@ class HttpClient:
 
     async def _start(self, request: Request, reused: SimpleNamespace) -> aiohttp.ClientResponse:
         return await self._connected().request(
-            request.method, request.url, data=request.body, headers=signed_headers(request, self._clock()),
+            request.method, request.url, data=_Leased(request.body, self._may_send), headers=signed_headers(request, self._clock()),
             allow_redirects=False, trace_request_ctx=reused,
         )
 
@@ -122,6 +132,19 @@ class HttpClient:
             await session.close()
         if self._resolver is not None:
             await self._resolver.close()
+
+
+class _Leased(aiohttp.BytesPayload):
+    """A body that is written only by who may still write it; without it the receiver gets half a request, which is none."""
+
+    def __init__(self, body: bytes, may_send: Callable[[], bool]) -> None:
+        super().__init__(body)
+        self._may_send = may_send
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._may_send():
+            raise OSError("the lease ended before the request was written")
+        await super().write_with_length(writer, content_length)
 
 
 async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:

@@ -69,7 +69,7 @@ class Deliverer:
         guard = Guard(settings.allow_networks)
         shares = divide(settings.max_in_flight, [target.concurrency for target in targets])
         self._lines = [
-            _Line(target, Lane(share), connect(target) if connect else _over_http(target, guard, share, clock))
+            _Line(target, Lane(share), connect(target) if connect else _over_http(target, guard, share, clock, lease))
             for target, share in zip(targets, shares, strict=True)
         ]
         self._tasks: set[asyncio.Task[None]] = set()
@@ -337,8 +337,8 @@ class _Line:
         self.wake.clear()
 
 
-def _over_http(target: Destination, guard: Guard, concurrency: int, clock: Callable[[], int]) -> Client:
-    return HttpClient(guard=guard, timeout_seconds=target.timeout_seconds, concurrency=concurrency, clock=clock)
+def _over_http(target: Destination, guard: Guard, concurrency: int, clock: Callable[[], int], lease: Callable[[], bool]) -> Client:
+    return HttpClient(guard=guard, timeout_seconds=target.timeout_seconds, concurrency=concurrency, clock=clock, may_send=lease)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -35,7 +35,7 @@ class Webhook:
     key: bytes = field(repr=False)
     timeout_seconds: float = 15.0
     #: Requests on the wire at once, from one worker.
-    concurrency: int = 8
+    concurrency: int = 32
 
     @classmethod
     def of(cls, settings: WebhookSettings) -> Webhook:

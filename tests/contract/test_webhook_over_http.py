@@ -67,6 +67,27 @@ async def test_a_list_arrives_signed_as_the_reference_library_wants_it() -> None
     assert [r["product_id"] for r in one.body["data"]["recommendations"]] == ["mug", "cup"]
 
 
+async def test_a_worker_frozen_between_the_last_check_and_the_socket_sends_nothing_when_it_wakes() -> None:
+    """Also over a kept connection, and also in the second try after the server closed one."""
+    store, leases = DictStore(), [True]
+    people = People(store, ["inbox"])
+    people.change("ann", "mug")
+    async with Inbox() as inbox:
+        client = HttpClient(
+            guard=Guard(("127.0.0.0/8",)), timeout_seconds=2, concurrency=4, clock=real_clock, may_send=lambda: leases[0]
+        )
+        target = webhook(url=inbox.url)
+        rendered = people.render("ann")
+        assert rendered is not None
+        first = await client.send(target.request(rendered))
+        leases[0] = False
+        second = await client.send(target.request(rendered))
+        await client.close()
+    assert isinstance(first, Response)
+    assert isinstance(second, NoResponse)
+    assert len(inbox.got) == 1
+
+
 def test_the_reference_library_refuses_a_changed_body() -> None:
     signed = signed_headers(Request("POST", "http://x", {"webhook-id": "msg_1"}, b'{"a":1}', sign_with=webhook().key), real_clock())
     Verifier(SECRET).verify(b'{"a":1}', dict(signed))
