@@ -108,6 +108,8 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
     """
     oracle, differences = oracle_of(events, partitions), Differences()
     expected = oracle.tables
+    for place in held.astray:
+        differences.add("keys in another partition than their own", place)
     for user in differences.same_keys("profiles", held.profiles, expected.profiles):
         if without_neighbours(held.profiles[user]) != without_neighbours(expected.profiles[user]):
             got, want = held.profiles[user].event_count, expected.profiles[user].event_count

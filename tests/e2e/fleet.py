@@ -110,7 +110,7 @@ class Fleet:
         names = " and ".join(worker.name for worker in workers)
         await until(is_so, seconds, f"all partitions owned by {names}")
 
-    async def replay(self, file: Path = BOLCOM, **options: float | str) -> Replay:
+    async def replay(self, file: Path, **options: float | str) -> Replay:
         """Start a replay of a log, ``limit=20_000, rate=500`` being options of `tidings replay`."""
         log = self.directory / f"replay-{len(self._replays)}.log"
         arguments = ["-m", "app", "replay", str(file), "--settings", str(self.settings_file), "--json"]

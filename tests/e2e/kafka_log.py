@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from app.delivery.outbox import is_due
 from app.settings import KafkaSettings
 from app.streams.fold_profiles import SHARE_KEY
+from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
@@ -72,6 +73,8 @@ class Tables:
     items: dict[str, Item] = field(default_factory=dict)
     outbox: dict[str, OutboxEntry] = field(default_factory=dict)
     shares: dict[int, Share] = field(default_factory=dict)
+    #: Keys in another partition than their own, where no view would look for them.
+    astray: list[str] = field(default_factory=list)
 
 
 class KafkaLog:
@@ -134,7 +137,11 @@ class KafkaLog:
             {key.decode(): Item.FromString(raw) for (_, key), raw in items.items() if not key.startswith(b"__")},
             {key.decode(): OutboxEntry.FromString(raw) for (_, key), raw in outbox.items() if not key.startswith(b"__")},
             {partition: Share.FromString(raw) for (partition, key), raw in profiles.items() if key == SHARE_KEY},
+            [f"{topic}/{p}: {key!r}" for topic, values in self._values.items() for p, key in values if not self._is_home(p, key)],
         )
+
+    def _is_home(self, partition: int, key: bytes) -> bool:
+        return key.startswith(b"__") or partition_of(key, self._kafka.partitions) == partition
 
     def _keep(self, record: Any) -> None:
         if record.topic == self.names.changelogs["outbox"] and not record.key.startswith(b"__"):

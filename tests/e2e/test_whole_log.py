@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not BOLCOM.exists(), reason=f"the event log {BOL
 async def test_every_event_of_a_month_is_applied_on_apache_kafka(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as fleet:
         await fleet.start("a")
-        replay = await fleet.replay(speed="max")
+        replay = await fleet.replay(BOLCOM, speed="max")
         assert (await replay.done())["acknowledged"] == ROWS
         verdict = await fleet.exact(ROWS)
         assert (verdict.applied, verdict.duplicates, verdict.dead_letters) == (ROWS, 0, 0)
@@ -29,7 +29,7 @@ async def test_every_event_of_a_month_is_applied_on_apache_kafka(apache_kafka: A
 async def test_every_event_of_a_month_is_applied_on_the_embedded_broker(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
     async with fleet_on(embedded_broker.bootstrap_servers, tmp_path, is_embedded=True) as fleet:
         await fleet.start("a")
-        replay = await fleet.replay(speed="max")
+        replay = await fleet.replay(BOLCOM, speed="max")
         assert (await replay.done())["acknowledged"] == ROWS
         verdict = await fleet.exact(ROWS)
         assert (verdict.applied, verdict.duplicates, verdict.dead_letters) == (ROWS, 0, 0)

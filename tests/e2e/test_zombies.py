@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.apache_kafka import ApacheKafka
-from tests.e2e.fleet import BOLCOM
 from tests.e2e.zombie_runs import zombie_run
 
 #: TIDINGS_ZOMBIE_SEEDS=10 makes ten runs of some 90 s each.
@@ -16,7 +15,6 @@ SEEDS = int(os.environ.get("TIDINGS_ZOMBIE_SEEDS", "2"))
 
 
 @pytest.mark.kafka
-@pytest.mark.skipif(not BOLCOM.exists(), reason=f"the event log {BOLCOM} is not on this machine")
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
 async def test_paused_workers_that_wake_up_lose_and_double_nothing(apache_kafka: ApacheKafka, tmp_path: Path, seed: int) -> None:
     await zombie_run(apache_kafka.bootstrap_servers, tmp_path, seed)

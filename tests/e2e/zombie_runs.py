@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.exactness import Verdict
-from tests.e2e.fleet import SESSION_SECONDS, fleet_on
+from tests.e2e.fleet import BOLCOM, SESSION_SECONDS, fleet_on
+from tests.e2e.invented_log import write_invented_log
 
 EVENTS, EVENTS_PER_SECOND = 32_000, 400
 LONG_PAUSE_SECONDS = 3 * SESSION_SECONDS
@@ -46,7 +47,8 @@ async def zombie_run(bootstrap_servers: str, directory: Path, seed: int) -> Verd
     """One run. Raises AssertionError when it does not end in the tables of a plain fold, or the inbox in the last lists."""
     async with fleet_on(bootstrap_servers, directory) as fleet:
         workers = await fleet.start("a", "b")
-        replay = await fleet.replay(limit=EVENTS, rate=EVENTS_PER_SECOND)
+        log = BOLCOM if BOLCOM.exists() else write_invented_log(directory / "invented.jsonl", EVENTS)
+        replay = await fleet.replay(log, limit=EVENTS, rate=EVENTS_PER_SECOND)
         await fleet.until_applied(1)
         for pause in plan(seed):
             paused, other = workers[pause.worker], workers[1 - pause.worker]
