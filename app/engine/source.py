@@ -96,8 +96,10 @@ class SourceReader:
                     if empty:
                         fetch = asyncio.create_task(consumer.getmany(*(partitions[tp] for tp in empty), timeout_ms=1000))
                 room = asyncio.create_task(self._room.wait())
-                await asyncio.wait({t for t in (fetch, room) if t is not None}, return_when=asyncio.FIRST_COMPLETED)
-                room.cancel()
+                try:
+                    await asyncio.wait({t for t in (fetch, room) if t is not None}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    room.cancel()
         finally:
             if fetch is not None:
                 fetch.cancel()
