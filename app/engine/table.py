@@ -18,6 +18,10 @@ MARK_PREFIX = b"__mark/"
 OWNER_KEY = b"__owner"
 _U64 = struct.Struct(">Q")
 
+#: Units that may change an object before it is decoded afresh. A Protobuf message keeps the memory of whatever was replaced in it until
+#: it dies: a profile grew by a kilobyte an event.
+MAX_WEAR = 16
+
 T = TypeVar("T")
 
 
@@ -46,6 +50,7 @@ class PartitionState(Generic[T]):
         "_marked",
         "_old",
         "_sizes",
+        "_wear",
         "_young",
         "cache_objects",
         "dirty_bytes",
@@ -66,6 +71,7 @@ class PartitionState(Generic[T]):
         self._young: dict[bytes, Any] = {}
         self._old: dict[bytes, Any] = {}
         self._sizes: dict[bytes, int] = {}
+        self._wear: dict[bytes, int] = {}
         self._dirty: dict[bytes, Any] = {}
         self._applied: dict[bytes, int] = {}
         self._marked: set[bytes] = set()
@@ -122,7 +128,7 @@ class PartitionState(Generic[T]):
     def take_changes(self) -> dict[bytes, bytes | None]:
         """Encode what the current unit changed, marks included, and begin the next one."""
         changes: dict[bytes, bytes | None] = {}
-        codec, hidden, sizes = self._codec, self._hidden, self._sizes
+        codec, hidden, sizes, wear = self._codec, self._hidden, self._sizes, self._wear
         encode = codec.encode
         for key, value in self._dirty.items():
             if value is None:
@@ -131,6 +137,12 @@ class PartitionState(Generic[T]):
                 raw = hidden[key].encode(value) if key in hidden else encode(value)
                 changes[key] = raw
                 sizes[key] = len(raw)
+                worn = wear.get(key, 0) + 1
+                if worn < MAX_WEAR:
+                    wear[key] = worn
+                else:
+                    wear.pop(key, None)
+                    self._young.pop(key, None)
         for source in self._marked:
             changes[MARK_PREFIX + source] = _U64.pack(self._applied[source])
         self._dirty = {}
@@ -140,6 +152,7 @@ class PartitionState(Generic[T]):
         if len(self._young) > self.cache_objects // 2:
             self._old, self._young = self._young, {}
             self._sizes = {k: sizes[k] for k in self._old if k in sizes}
+            self._wear = {k: wear[k] for k in self._old if k in wear}
         return changes
 
     def written(self, changes: dict[bytes, bytes | None], changelog_offset: int) -> None:
