@@ -7,6 +7,7 @@ settings file and the environment when it is asked for, not at import.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -46,6 +47,9 @@ def run_worker(settings: Settings) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     topology = _compose(settings)
+    # What is loaded stays; and a batch makes thousands of objects that reference counting alone takes away again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     _Worker(topology.app, loop=loop, override_logging=False, redirect_stdouts=False, daemon=True).execute_from_commandline()
 
 

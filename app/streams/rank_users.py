@@ -35,7 +35,7 @@ MAX_DIRTY_USERS = 20_000
 #: While a partition is behind the log, its users wait for up to this part of the delay, and no longer than that: a backlog then costs a
 #: few rankings and deliveries per user, not one per tick, and nobody's list is much later for it.
 PATIENCE = 0.5
-MAX_PATIENCE_SECONDS = 10.0
+MAX_PATIENCE_SECONDS = 30.0
 
 
 class _Dirty:
