@@ -19,7 +19,7 @@ from app.settings import Settings, load_settings
 from app.streams.topics import create_topics, require_sound
 from tests.e2e.exactness import Verdict, compare_inbox, compare_tables
 from tests.e2e.kafka_log import KafkaLog
-from tests.e2e.processes import InboxProcess, Worker, spawn, tail
+from tests.e2e.processes import MAX_EXITS, InboxProcess, Worker, spawn, tail
 from tests.e2e.waiting import POLL_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,9 +49,14 @@ class Replay:
     def running(self) -> bool:
         return self._process.returncode is None
 
+    def check(self) -> None:
+        """Raise AssertionError if it failed."""
+        assert self._process.returncode in (None, 0), f"the replay failed\n{tail(self._log)}"
+
     async def done(self) -> dict[str, Any]:
         """Its summary. Raises AssertionError if it failed."""
-        assert await self._process.wait() == 0, tail(self._log)
+        await self._process.wait()
+        self.check()
         text = self._log.read_text()
         return json.loads(text[text.index("{") :])
 
@@ -131,7 +136,9 @@ class Fleet:
 
         async def is_so() -> bool:
             for worker in self.workers:
-                assert len(worker.exits) <= 25, f"worker {worker.name} is in a crash loop: {worker.exits}"
+                assert len(worker.exits) <= MAX_EXITS, f"worker {worker.name} is in a crash loop: {worker.exits}"
+            for replay in self._replays:
+                replay.check()
             return await self.applied() >= count
 
         await until(is_so, seconds, f"{count} events applied")

@@ -9,7 +9,7 @@ from pathlib import Path
 USERS, PRODUCTS = 3_000, 2_000
 START_MS = 1_700_000_000_000
 #: What follows what; the rest are views.
-KINDS = ("view", "view", "view", "view", "view", "view", "cart", "cart", "remove", "purchase")
+KINDS = ("view", "view", "view", "view", "view", "view", "cart", "cart", "remove_from_cart", "purchase")
 
 
 def write_invented_log(file: Path, events: int, seed: int = 1) -> Path:
