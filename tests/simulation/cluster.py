@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.rank_users import OUTBOX, rank_slice
 from tests.agents.worlds import NAMES, NOW_MS, Record
+from tests.unit.engine.worlds import DictDatabase
 
 MODELS = GlobalModels.of([])
 TARGETS = ["shop"]
@@ -94,28 +95,6 @@ class Broker:
     def compacted(self, table: str, partition: int) -> dict[bytes, bytes]:
         """What a changelog holds for each visible key."""
         return _visible(_latest(self.logs[NAMES.changelogs[table], partition].records))
-
-
-class DictDatabase:
-    """Stands for RocksDB: an exact prefix of the changelog."""
-
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-        self.offset: int | None = None
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.values.get(key)
-
-    def write(self, records: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
-        for key, value in records:
-            if value is None:
-                self.values.pop(key, None)
-            else:
-                self.values[key] = value
-        self.offset = changelog_offset
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(_visible(self.values).items()))
 
 
 def _latest(records: Iterable[tuple[bytes | None, bytes | None]]) -> dict[bytes, bytes]:
