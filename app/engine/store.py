@@ -6,7 +6,6 @@ RocksDB's log is not synced: a killed process loses nothing, a lost host loses i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,12 +114,6 @@ class EngineStore(FaustStore):
         """Close every partition but these, releasing its lock for whoever opens it next."""
         for partition in [p for p in self._open if p not in keep]:
             self._open.pop(partition).close()
-
-    def discard(self, partition: int) -> None:
-        """Throw a partition's local copy away; the changelog has it all."""
-        if (database := self._open.pop(partition, None)) is not None:
-            database.close()
-        shutil.rmtree(self._directory / f"{self.table_name}-{partition}.db", ignore_errors=True)
 
     def persisted_offset(self, tp: TP) -> int | None:
         database = self._open.get(tp.partition)
