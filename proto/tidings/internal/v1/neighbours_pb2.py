@@ -22,18 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from tidings.state.v1 import profile_pb2 as tidings_dot_state_dot_v1_dot_profile__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidings/internal/v1/neighbours.proto\x12\x13tidings.internal.v1\x1a\x1etidings/state/v1/profile.proto\"9\n\nNeighbours\x12+\n\x07replies\x18\x01 \x03(\x0b\x32\x1a.tidings.internal.v1.Reply\"c\n\x05Reply\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x33\n\nneighbours\x18\x02 \x01(\x0b\x32\x1f.tidings.state.v1.NeighbourList\x12\x14\n\x0c\x63\x61used_at_ms\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidings/internal/v1/neighbours.proto\x12\x13tidings.internal.v1\"g\n\nNeighbours\x12\r\n\x05lists\x18\x02 \x03(\x0c\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12\x13\n\x0blist_places\x18\x04 \x03(\r\x12\x14\n\x0c\x63\x61used_at_ms\x18\x05 \x03(\x03J\x04\x08\x01\x10\x02R\x07repliesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.internal.v1.neighbours_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NEIGHBOURS']._serialized_start=93
-  _globals['_NEIGHBOURS']._serialized_end=150
-  _globals['_REPLY']._serialized_start=152
-  _globals['_REPLY']._serialized_end=251
+  _globals['_NEIGHBOURS']._serialized_start=61
+  _globals['_NEIGHBOURS']._serialized_end=164
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,40 @@
+"""What an item answers those who came to it: the bytes of a Neighbours message, each item's list in them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.protobuf.message import DecodeError
+
+from tidings.internal.v1.neighbours_pb2 import Neighbours
+
+#: User id, a serialised tidings.state.v1.NeighbourList, and when Kafka received the event that asked, in ms since 1970.
+Reply = tuple[str, bytes, int]
+
+
+def encode_replies(replies: Iterable[Reply]) -> bytes:
+    """A Neighbours message with the replies in their order."""
+    places: dict[bytes, int] = {}
+    users: list[str] = []
+    list_places: list[int] = []
+    times: list[int] = []
+    for user_id, list_, caused_at_ms in replies:
+        users.append(user_id)
+        list_places.append(places.setdefault(list_, len(places)))
+        times.append(caused_at_ms)
+    return Neighbours(lists=places, user_ids=users, list_places=list_places, caused_at_ms=times).SerializeToString()
+
+
+def decode_replies(value: bytes) -> list[Reply]:
+    """The replies in their order; those with one list share its bytes object.
+
+    Raises DecodeError when the bytes are not a Neighbours message, or a reply lacks a part of it. What a list holds is not looked at.
+    """
+    message = Neighbours.FromString(value)
+    lists = message.lists[:]
+    users, places, times = message.user_ids[:], message.list_places[:], message.caused_at_ms[:]
+    if not len(users) == len(places) == len(times):
+        raise DecodeError("the lists of a tidings.internal.v1.Neighbours must be of one length")
+    if places and max(places) >= len(lists):
+        raise DecodeError("a reply of a tidings.internal.v1.Neighbours names a list that is not there")
+    return list(zip(users, [lists[place] for place in places], times, strict=True))
