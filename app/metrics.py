@@ -71,7 +71,7 @@ RECORDS_SKIPPED = Counter(
 DEAD_LETTERS = Counter("tidings_dead_letters_total", "Dead letters by reason.", ["topic", "reason"], registry=REGISTRY)
 VISITS = Counter("tidings_visits_total", "Item visits by outcome: applied, duplicate.", ["outcome"], registry=REGISTRY)
 NEIGHBOURS = Counter(
-    "tidings_neighbours_total", "Neighbour lists by outcome: applied, outdated, unknown_user.", ["outcome"], registry=REGISTRY
+    "tidings_neighbours_total", "Neighbour lists by outcome: applied, outdated.", ["outcome"], registry=REGISTRY
 )
 RANKINGS = Counter("tidings_rankings_total", "Rankings by outcome: changed, unchanged.", ["outcome"], registry=REGISTRY)
 DELIVERIES = Counter(

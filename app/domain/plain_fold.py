@@ -1,7 +1,7 @@
 """The oracle: what the tables hold after a log of events, computed in one process with dicts. No Kafka, no batches, no marks.
 
-Simulations and end-to-end runs end in tables equal to these: profiles byte for byte but for the neighbour lists they hold (which come
-from elsewhere at another time), counts of items exactly, their neighbours wherever `evicted_count` is 0.
+Simulations and end-to-end runs end in tables equal to these: profiles byte for byte, counts of items exactly, their neighbours wherever
+`evicted_count` is 0. What the items answered to each person (the neighbours table) is as of when they answered, so it is not among them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from app.domain.items import apply_visit, neighbour_list, new_item
-from app.domain.profile import Applied, Denied, Duplicate, fold_event, keep_neighbours, new_profile
+from app.domain.items import apply_visit, new_item
+from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
 from app.domain.share import fold_share, new_share
 from app.domain.visits import visits_of
 from tidings.events.v1.event_pb2 import Event
@@ -45,8 +45,6 @@ class PlainTables:
                 if item is None:
                     item = self.items[visit.product_id] = new_item(visit.product_id)
                 apply_visit(item, visit)
-                if visit.reply_to_user_id:
-                    keep_neighbours(profile, neighbour_list(item))
         return outcome
 
 
@@ -56,11 +54,3 @@ def plain_fold(events: Iterable[tuple[int, int, Event]]) -> PlainTables:
     for partition, offset, event in events:
         tables.fold(event, partition, offset)
     return tables
-
-
-def without_neighbours(profile: Profile) -> bytes:
-    """The profile's bytes without the lists that items have answered: what is a function of the person's own events."""
-    own = Profile()
-    own.CopyFrom(profile)
-    own.ClearField("neighbours")
-    return own.SerializeToString(deterministic=True)

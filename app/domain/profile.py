@@ -28,7 +28,6 @@ from tidings.state.v1.profile_pb2 import (
     INTERACTION_KIND_PURCHASE,
     INTERACTION_KIND_VIEW,
     InteractionKind,
-    NeighbourList,
     Profile,
 )
 
@@ -43,8 +42,6 @@ MAX_EARLIER_PRODUCTS = HISTORY_DEPTH
 MAX_RECENT_EVENT_IDS = 128
 #: Past it, the id first seen longest ago is dropped.
 MAX_ANONYMOUS_IDS = 16
-#: Past it, the list that was answered longest ago is dropped.
-MAX_NEIGHBOUR_LISTS = 12
 
 _DIGEST_BYTES = 8
 
@@ -132,21 +129,6 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
         case _:
             raise ValueError(f"event {event.event_id!r} has no known payload: only valid events are folded")
     return Applied(())
-
-
-def keep_neighbours(profile: Profile, neighbours: NeighbourList) -> bool:
-    """Keep an item's answer. False, and nothing changed, if an answer as late (by the item's visit count) is held already."""
-    held = profile.neighbours
-    for place, other in enumerate(held):
-        if other.product_id == neighbours.product_id:
-            if other.visit_count >= neighbours.visit_count:
-                return False
-            del held[place]
-            break
-    held.append(neighbours)
-    if len(held) > MAX_NEIGHBOUR_LISTS:
-        del held[: len(held) - MAX_NEIGHBOUR_LISTS]
-    return True
 
 
 def _remember_event_id(profile: Profile, event_id: str) -> bool:

@@ -47,27 +47,13 @@ ScoredList = tuple[float, Sequence[str], Sequence[float]]
 
 
 class NeighbourSource(Protocol):
-    """Where the neighbours of a product are read: the lists held in a profile, or live items."""
+    """Where the neighbours of a product are read: the lists held for a person (app/domain/held_neighbours.py), or live items."""
 
     def neighbours(self, product_id: str) -> ScoredList | None:
         """None if nothing is known of the product."""
 
     def damp(self, scores: dict[str, float]) -> None:
         """Lower the scores of popular products in place, if their popularity is known here."""
-
-
-class HeldLists:
-    """The lists that a profile holds. How popular a neighbour is they do not say."""
-
-    def __init__(self, profile: Profile) -> None:
-        self._lists = {held.product_id: held for held in profile.neighbours}
-
-    def neighbours(self, product_id: str) -> ScoredList | None:
-        held = self._lists.get(product_id)
-        return None if held is None else (1.0, held.neighbour_ids[:], held.scores[:])
-
-    def damp(self, scores: dict[str, float]) -> None:
-        pass
 
 
 class Situation(NamedTuple):
@@ -90,9 +76,9 @@ def situation_of(profile: Profile, now_ms: int) -> Situation:
     return Situation(session.product_ids[:], history[: -session.history_count])
 
 
-def rank(profile: Profile, models: GlobalModels, now_ms: int, length: int = 20) -> list[Recommendation]:
-    """The best ``length`` products for the person at ``now_ms``, from the lists held in the profile; fewer if no more are known."""
-    return rank_situation(situation_of(profile, now_ms), models, HeldLists(profile), length)
+def rank(profile: Profile, source: NeighbourSource, models: GlobalModels, now_ms: int, length: int = 20) -> list[Recommendation]:
+    """The best ``length`` products for the person at ``now_ms``, links read from ``source``; fewer if no more are known."""
+    return rank_situation(situation_of(profile, now_ms), models, source, length)
 
 
 def rank_situation(situation: Situation, models: GlobalModels, source: NeighbourSource, length: int) -> list[Recommendation]:

@@ -1,4 +1,4 @@
-"""The agent that folds events, and the neighbours that items answer with, into the profiles.
+"""The agent that folds events into the profiles.
 
 One batch of events causes at most a few records for each items partition: the visits of all its events, in order of their offsets.
 """
@@ -10,22 +10,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import assert_never
-
-from google.protobuf.message import DecodeError
+from typing import Any, assert_never
 
 from app import metrics
-from app.domain.profile import Applied, Denied, Duplicate, fold_event, keep_neighbours, new_profile
+from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
 from app.domain.share import fold_share, new_share
 from app.domain.validation import Violation, decode_event
 from app.domain.visits import Visit, encode_visits, visits_of
 from app.engine import Codec, Unit
 from app.engine.store import HIDDEN_PREFIX
-from app.streams.dead_letters import emit_dead_letter, undecodable
+from app.streams.dead_letters import emit_dead_letter
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
-from tidings.internal.v1.neighbours_pb2 import Neighbours
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.state.v1.share_pb2 import Share
 
@@ -45,8 +42,8 @@ ASTRAY = Violation(
     "user_id belongs to another partition: produce with Kafka's default partitioner (murmur2 of the key)",
 )
 
-#: Called for each user whose profile changed: partition, user id, and when Kafka received the cause, in ms since 1970.
-MarkDirty = Callable[[Unit[Profile], bytes, int], None]
+#: Called for each user whose list may change: the unit that caused it, user id, and when Kafka received the cause, in ms since 1970.
+MarkDirty = Callable[[Unit[Any], bytes, int], None]
 
 
 class FoldProfiles:
@@ -59,18 +56,9 @@ class FoldProfiles:
         self._home = home
 
     def apply(self, unit: Unit[Profile]) -> None:
-        if unit.topic == self._names.events:
-            for record in unit.replayed:
-                if record.key and not record.key.startswith(HIDDEN_PREFIX):  # it may have become a dead letter
-                    self._dirty(unit, record.key, record.timestamp)
-            self._fold_events(unit)
-        else:
-            for record in unit.replayed:
-                for reply in _decode_neighbours(record.value).replies:
-                    self._dirty(unit, reply.user_id.encode(), reply.caused_at_ms)
-            self._keep_neighbours(unit)
-
-    def _fold_events(self, unit: Unit[Profile]) -> None:
+        for record in unit.replayed:
+            if record.key and not record.key.startswith(HIDDEN_PREFIX):  # it may have become a dead letter
+                self._dirty(unit, record.key, record.timestamp)
         state, dirty = unit.state, self._dirty
         outcomes: Counter[str] = Counter()
         received: Counter[int] = Counter()
@@ -122,36 +110,6 @@ class FoldProfiles:
 
     def _emit_visits(self, unit: Unit[Profile], partition: int, visits: list[Visit]) -> None:
         unit.emit(self._names.visits, partition, None, encode_visits(unit.partition, visits))
-
-    def _keep_neighbours(self, unit: Unit[Profile]) -> None:
-        state = unit.state
-        outcomes: Counter[str] = Counter()
-        for record in unit.records():
-            try:
-                replies = Neighbours.FromString(record.value).replies
-            except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
-                emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
-                continue
-            for reply in replies:
-                key = reply.user_id.encode()
-                profile = state.get(key)
-                if profile is None:
-                    outcomes["unknown_user"] += 1
-                elif keep_neighbours(profile, reply.neighbours):
-                    state.obtain(key)
-                    self._dirty(unit, key, reply.caused_at_ms)
-                    outcomes["applied"] += 1
-                else:
-                    outcomes["outdated"] += 1
-        for name, count in outcomes.items():
-            metrics.NEIGHBOURS.labels(name).inc(count)
-
-
-def _decode_neighbours(value: bytes) -> Neighbours:
-    try:
-        return Neighbours.FromString(value)
-    except (DecodeError, TypeError):
-        return Neighbours()  # on the dead-letter topic since its first time
 
 
 def _written(received: Counter[int], done: asyncio.Future[None]) -> None:

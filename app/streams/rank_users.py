@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from app import metrics
 from app.delivery.outbox import mark_due, reopen, withheld_targets
 from app.domain.fields import email_is_denied
+from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
 from app.domain.ranking import rank
 from app.domain.recommendations import fill_update, list_digest
@@ -38,6 +40,10 @@ PATIENCE = 0.5
 MAX_PATIENCE_SECONDS = 30.0
 
 
+#: Of a user whom no item has answered yet.
+_NOTHING_HELD = HeldNeighbours()
+
+
 class _Dirty:
     """One partition's users to be ranked, and the future that its events' acknowledgement waits for."""
 
@@ -55,6 +61,7 @@ class RankUsers:
         self,
         app: EngineApp,
         profiles: Table[Profile],
+        neighbours: Table[HeldNeighbours],
         outbox: Table[OutboxEntry],
         *,
         updates_topic: str,
@@ -66,6 +73,7 @@ class RankUsers:
     ) -> None:
         self._app = app
         self._profiles = profiles
+        self._neighbours = neighbours
         self._outbox = outbox
         self._updates_topic = updates_topic
         self._events_topic = events_topic
@@ -79,7 +87,7 @@ class RankUsers:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake: dict[int, asyncio.Event] = {}
 
-    def dirty(self, unit: Unit[Profile], user: bytes, caused_at_ms: int) -> None:
+    def dirty(self, unit: Unit[Any], user: bytes, caused_at_ms: int) -> None:
         """The user's list may change; the unit's records are seen through when it was looked at."""
         waiting = self._dirty[unit.partition]
         if not waiting.users:
@@ -152,11 +160,11 @@ class RankUsers:
             await asyncio.sleep(0)
 
     def _rank_slice(self, unit: Unit[OutboxEntry], users: list[tuple[bytes, int]]) -> Ranked:
-        profiles = self._profiles.state(unit.partition)
+        profiles, neighbours = self._profiles.state(unit.partition), self._neighbours.state(unit.partition)
         began = time.perf_counter()
         ranked = rank_slice(
-            unit, users, profiles.get, self._models(), now_ms=_now_ms(), list_length=self._settings.list_length, targets=self._targets,
-            updates_topic=self._updates_topic, least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
+            unit, users, profiles.get, neighbours.get, self._models(), now_ms=_now_ms(), list_length=self._settings.list_length,
+            targets=self._targets, updates_topic=self._updates_topic, least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
         )
         metrics.RANKINGS.labels("changed").inc(len(ranked.changed))
         metrics.RANKINGS.labels("unchanged").inc(ranked.count - len(ranked.changed))
@@ -181,6 +189,7 @@ def rank_slice(
     unit: Unit[OutboxEntry],
     users: Iterable[tuple[bytes, int]],
     profile_of: Callable[[bytes], Profile | None],
+    neighbours_of: Callable[[bytes], HeldNeighbours | None],
     models: GlobalModels,
     *,
     now_ms: int,
@@ -200,7 +209,7 @@ def rank_slice(
         if profile is None:
             continue  # a dead letter's key
         count += 1
-        recommendations = rank(profile, models, now_ms, list_length)
+        recommendations = rank(profile, neighbours_of(key) or _NOTHING_HELD, models, now_ms, list_length)
         digest = list_digest(recommendations)
         entry = unit.state.get(key)
         if entry is not None and entry.list_digest == digest:

@@ -20,7 +20,7 @@ from app.errors import BrokerError
 from app.settings import KafkaSettings
 
 #: The tables; each has a changelog, co-partitioned with its source topics.
-TABLES = ("profiles", "items", "outbox")
+TABLES = ("profiles", "items", "neighbours", "outbox")
 
 _DAY_MS = 24 * 3600 * 1000
 _MIB = 1024 * 1024

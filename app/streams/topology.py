@@ -1,10 +1,12 @@
 """What is connected to what: topics, tables, agents and the services around them. ``build(settings)`` makes the app and starts nothing.
 
-events ──► fold_profiles ──► profiles ──► rank_users ──► updates
-             │      ▲                          └──────► outbox ──► deliver ──► targets
-      visits │      │ neighbours
-             ▼      │
-           fold_items ──► items                     shares ──► global models (every worker)
+events ──► fold_profiles ──► profiles ─────┬──► rank_users ──► updates
+             │ visits                      │        └──────► outbox ──► deliver ──► targets
+             ▼                             │
+           fold_items ──► items            │      shares ──► global models (every worker)
+             │ neighbours                  │
+             ▼                             │
+           keep_neighbours ──► neighbours ─┘
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from app.engine import EngineApp, EngineOptions, Table
 from app.settings import Settings
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
+from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
@@ -59,6 +62,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
 
     profiles = table("profiles", PROFILES, hidden={SHARE_KEY: SHARE})
     items = table("items", ITEMS)
+    neighbours = table("neighbours", NEIGHBOURS)
     outbox = table("outbox", OUTBOX)
 
     def partition_of_id(id: str) -> int:
@@ -85,6 +89,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     ranker = RankUsers(
         app,
         profiles,
+        neighbours,
         outbox,
         updates_topic=names.updates,
         events_topic=names.events,
@@ -93,8 +98,9 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         models=lambda: shares.models,
         due=deliverer.due,
     )
-    app.batched_agent("fold_profiles", profiles, [names.events, names.neighbours], FoldProfiles(names, partitions, ranker.dirty).apply)
+    app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
+    app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, ranker.dirty).apply)
 
     pending = PendingScan(store, deliverer.due, app.fail)
 
@@ -117,7 +123,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.on_owned.append(owned)
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)
-    views = TableViews(app, profiles, items, outbox, partitions=partitions, advertised_url=advertised_url)
+    views = TableViews(app, profiles, items, neighbours, outbox, partitions=partitions, advertised_url=advertised_url)
     return Topology(app, views, deliverer, [shares.follow, shares.publish, deliverer.wait, views.report])
 
 

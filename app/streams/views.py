@@ -7,10 +7,12 @@ import asyncio
 from faust.types import TP
 
 from app import metrics
+from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.engine import EngineApp, Table
 from app.streams.location import Elsewhere, Here, Location, Moving, WorkerStatus
 from app.streams.publisher import partition_of
 from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -26,6 +28,7 @@ class TableViews:
         app: EngineApp,
         profiles: Table[Profile],
         items: Table[Item],
+        neighbours: Table[HeldNeighbours],
         outbox: Table[OutboxEntry],
         *,
         partitions: int,
@@ -34,6 +37,7 @@ class TableViews:
         self._app = app
         self._profiles = profiles
         self._items = items
+        self._neighbours = neighbours
         self._outbox = outbox
         self._partitions = partitions
         self._advertised_url = advertised_url.rstrip("/")
@@ -54,6 +58,10 @@ class TableViews:
     def profile(self, user_id: str) -> Profile | None:
         raw = self._profiles.state(self.partition_of(user_id)).read(user_id.encode())
         return None if raw is None else Profile.FromString(raw)
+
+    def neighbours(self, user_id: str) -> list[NeighbourList]:
+        raw = self._neighbours.state(self.partition_of(user_id)).read(user_id.encode())
+        return [] if raw is None else decode_held_neighbours(raw).messages()
 
     def outbox(self, user_id: str) -> OutboxEntry | None:
         raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
@@ -92,7 +100,7 @@ class TableViews:
             for (topic, partition), lag in self._app.lags().items():
                 metrics.LAG.labels(topic, partition).set(lag)
             if turn % _SIZE_EVERY == 0:
-                for table in (self._profiles, self._items, self._outbox):
+                for table in (self._profiles, self._items, self._neighbours, self._outbox):
                     metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
             turn += 1
             await asyncio.sleep(1)

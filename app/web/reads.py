@@ -32,7 +32,9 @@ class Reads:
 
         def here() -> dict[str, Any] | Problem:
             profile = self._views.profile(user_id)
-            return _UNKNOWN_USER if profile is None else profile_json(profile, with_neighbours=include is not None)
+            if profile is None:
+                return _UNKNOWN_USER
+            return profile_json(profile, self._views.neighbours(user_id) if include else None)
 
         return await self._owners.answer(request, user_id, here)
 

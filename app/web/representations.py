@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.domain.items import neighbour_list
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.item_pb2 import Item
-from tidings.state.v1.profile_pb2 import Attribute, CartLine, InteractionKind, NeighbourList, Profile
+from tidings.state.v1.neighbours_pb2 import NeighbourList
+from tidings.state.v1.profile_pb2 import Attribute, CartLine, InteractionKind, Profile
 from tidings.updates.v1.update_pb2 import Reason, ReasonKind, Recommendation, RecommendationUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,8 +29,8 @@ _REASONS = {
 }
 
 
-def profile_json(profile: Profile, *, with_neighbours: bool = False) -> dict[str, Any]:
-    """A profile as its person's own events made it; what others taught (``neighbours``) only on request."""
+def profile_json(profile: Profile, neighbours: Sequence[NeighbourList] | None = None) -> dict[str, Any]:
+    """A profile as its person's own events made it, and what others taught (``neighbours``) where that was asked for."""
     session, history, email = profile.session, profile.history, profile.email
     document: dict[str, Any] = {
         "user_id": profile.user_id,
@@ -61,8 +63,8 @@ def profile_json(profile: Profile, *, with_neighbours: bool = False) -> dict[str
             "last_clicked_at": iso_time(email.last_clicked_at_ms),
         },
     }
-    if with_neighbours:
-        document["neighbours"] = [_neighbours_json(neighbours) for neighbours in profile.neighbours]
+    if neighbours is not None:
+        document["neighbours"] = [_neighbours_json(answer) for answer in neighbours]
     return document
 
 

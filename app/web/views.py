@@ -9,6 +9,7 @@ from app.streams.location import Location, WorkerStatus
 from app.streams.publisher import Position
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -16,7 +17,7 @@ from tidings.state.v1.profile_pb2 import Profile
 class Views(Protocol):
     """This worker's part of the tables, and where the other parts are.
 
-    The three lookups answer for acknowledged state only, return None for an unknown key, and raise NotOwnedError when the
+    The lookups answer for acknowledged state only, return None for an unknown key, and raise NotOwnedError when the
     partition left between ``locate`` and the lookup. What they return is the caller's to read, not to change.
     """
 
@@ -26,6 +27,9 @@ class Views(Protocol):
     def locate(self, partition: int) -> Location: ...
 
     def profile(self, user_id: str) -> Profile | None: ...
+
+    def neighbours(self, user_id: str) -> list[NeighbourList]:
+        """What the items answered to this user, answered longest ago first; empty if nothing."""
 
     def outbox(self, user_id: str) -> OutboxEntry | None:
         """``.update`` is the list that the user would see now."""

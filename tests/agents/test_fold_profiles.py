@@ -10,8 +10,7 @@ import pytest
 from app.domain import profile as bounds
 from app.domain.cart import MAX_CART_LINES
 from app.domain.fields import MAX_ATTRIBUTES
-from app.domain.items import REPLY_NEIGHBOURS
-from app.domain.plain_fold import plain_fold, without_neighbours
+from app.domain.plain_fold import plain_fold
 from app.domain.validation import (
     MAX_ANONYMOUS_ID_BYTES,
     MAX_EVENT_ID_BYTES,
@@ -25,7 +24,6 @@ from app.domain.validation import (
 from app.engine.commit import Unit
 from app.engine.fence import MAX_BATCH_BYTES
 from app.settings import WorkerSettings
-from app.streams.fold_items import MAX_REPLIES_IN_RECORD
 from app.streams.fold_profiles import MAX_VISITS_IN_RECORD, SHARE_KEY
 from app.streams.publisher import partition_of
 from tests.agents.worlds import (
@@ -35,7 +33,6 @@ from tests.agents.worlds import (
     bad_record,
     consent,
     event_records,
-    neighbours_record,
     ordered,
     viewed,
 )
@@ -57,9 +54,7 @@ async def test_the_profiles_and_the_share_are_those_of_the_plain_fold() -> None:
     bench.feed(event_records(*events[17:], first_offset=17, partition=3))
 
     plain = plain_fold((3, offset, event) for offset, event in enumerate(events))
-    assert {user: without_neighbours(bench.profile(user)) for user in plain.profiles} == {
-        user: without_neighbours(profile) for user, profile in plain.profiles.items()
-    }
+    assert {user: bench.profile(user) for user in plain.profiles} == plain.profiles
     assert bench.state.get(SHARE_KEY) == plain.shares[3]
 
 
@@ -95,20 +90,6 @@ async def test_replayed_records_change_nothing_and_make_their_users_dirty_again(
     assert bench.outputs == outputs
     assert unit.taken == 0
     assert bench.dirty == [(b"anna", records[0].timestamp), (b"ben", records[1].timestamp)]
-
-
-async def test_replayed_neighbours_make_their_users_dirty_again() -> None:
-    bench = ProfilesBench()
-    bench.feed(event_records(viewed("anna", "shoe", 1)))
-    record = neighbours_record(0, ("anna", "shoe", 5))
-    bench.feed([record])
-    before = dict(bench.state.bytes_by_key)
-    bench.dirty.clear()
-
-    bench.feed([], replayed=[record, bad_record(b"\xff", 1, topic=NAMES.neighbours), bad_record(None, 2, topic=NAMES.neighbours)])
-
-    assert bench.dirty == [(b"anna", NOW_MS + 5)]
-    assert bench.state.bytes_by_key == before
 
 
 async def test_a_clients_retry_causes_no_second_visit() -> None:
@@ -158,10 +139,9 @@ async def test_what_is_no_valid_event_becomes_a_dead_letter_with_its_place_reaso
     assert bench.profile("anna").event_count == 1, "the event after it is folded"
 
 
-@pytest.mark.parametrize("topic", [NAMES.events, NAMES.neighbours])
-async def test_a_record_without_a_value_stops_nothing(topic: str) -> None:
+async def test_a_record_without_a_value_stops_nothing() -> None:
     bench = ProfilesBench()
-    unit = bench.feed([bad_record(None, topic=topic)])
+    unit = bench.feed([bad_record(None)])
 
     assert unit.taken == 1
     assert len(bench.dead_letters()) == 1
@@ -248,39 +228,6 @@ async def test_withdrawing_consent_makes_the_person_dirty() -> None:
     assert [user for user, _ in bench.dirty] == [b"anna"]
 
 
-async def test_neighbours_for_unknown_users_are_dropped() -> None:
-    bench = ProfilesBench()
-    bench.feed([neighbours_record(0, ("nobody", "shoe", 5))])
-
-    assert bench.state.bytes_by_key == {}
-    assert bench.dirty == []
-    assert bench.dead_letters() == []
-
-
-async def test_an_older_answer_changes_nothing_and_makes_nobody_dirty() -> None:
-    bench = ProfilesBench()
-    bench.feed(event_records(viewed("anna", "shoe", 1)))
-    bench.feed([neighbours_record(0, ("anna", "shoe", 5))])
-    before = dict(bench.state.bytes_by_key)
-    bench.dirty.clear()
-
-    unit = bench.feed([neighbours_record(1, ("anna", "shoe", 5), ("anna", "shoe", 4))])
-
-    assert bench.state.bytes_by_key == before
-    assert bench.dirty == []
-    assert unit.taken == 1
-
-
-async def test_undecodable_neighbours_become_a_dead_letter_and_the_next_record_is_kept() -> None:
-    bench = ProfilesBench()
-    bench.feed(event_records(viewed("anna", "shoe", 1)))
-    bench.feed([bad_record(b"\xff\xff", 0, key=None, topic=NAMES.neighbours), neighbours_record(1, ("anna", "shoe", 5))])
-
-    [letter] = bench.dead_letters()
-    assert (letter.topic, letter.offset, letter.value, letter.key) == (NAMES.neighbours, 0, b"\xff\xff", b"")
-    assert len(bench.profile("anna").neighbours) == 1
-
-
 async def test_every_record_is_counted_once_in_a_unit_that_is_cut() -> None:
     bench = ProfilesBench(partitions=1)
     records = event_records(*(viewed(f"u{n}", f"p{n}", n) for n in range(30)))
@@ -295,9 +242,8 @@ async def test_every_record_is_counted_once_in_a_unit_that_is_cut() -> None:
     assert Counter(bench.profile(f"u{n}").event_count for n in range(30)) == {1: 30}
 
 
-def test_a_unit_of_the_largest_neighbour_records_fits_a_changelog_batch() -> None:
-    """The largest profile times the users of one record, beside a full unit: a record cannot be cut, so this must hold by its making."""
-    assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * _largest_profile_bytes() < MAX_BATCH_BYTES
+def test_the_largest_profile_fits_a_changelog_batch_beside_a_full_unit() -> None:
+    assert WorkerSettings().batch_max_bytes + _largest_profile_bytes() < MAX_BATCH_BYTES
 
 
 def _largest_profile_bytes() -> int:
@@ -313,10 +259,6 @@ def _largest_profile_bytes() -> int:
     for _ in range(MAX_ATTRIBUTES):
         text, event_id = "t" * MAX_FIELD_TEXT_BYTES, "e" * MAX_EVENT_ID_BYTES
         largest.attributes.add(name="n" * MAX_FIELD_NAME_BYTES, text=text, changed_at_ms=NOW_MS, event_id=event_id)
-    for _ in range(bounds.MAX_NEIGHBOUR_LISTS):
-        held = largest.neighbours.add(product_id=product, visit_count=1 << 40)
-        held.neighbour_ids.extend([product] * REPLY_NEIGHBOURS)
-        held.scores.extend([1.0] * REPLY_NEIGHBOURS)
     largest.anonymous_ids.extend(["a" * MAX_ANONYMOUS_ID_BYTES] * bounds.MAX_ANONYMOUS_IDS)
     largest.recent_event_ids = b"8" * 8 * bounds.MAX_RECENT_EVENT_IDS
     return largest.ByteSize()

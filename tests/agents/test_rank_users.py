@@ -33,7 +33,7 @@ class RankBench:
     def rank(self, *users: str, least_version: int = 1, caused_at_ms: int = NOW_MS, now_ms: int = NOW_MS) -> Ranked:
         unit: Unit[OutboxEntry] = Unit(self.state)  # type: ignore[arg-type]  # DictState stands in
         ranked = rank_slice(
-            unit, [(user.encode(), caused_at_ms) for user in users], self.profiles.get, MODELS,
+            unit, [(user.encode(), caused_at_ms) for user in users], self.profiles.get, lambda _: None, MODELS,
             now_ms=now_ms, list_length=20, targets=self.targets, updates_topic=NAMES.updates, least_version=least_version,
         )  # fmt: skip
         self.state.end_unit()

@@ -6,17 +6,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from app.domain.replies import decode_replies, encode_replies
 from app.domain.visits import Visit, decode_visits, encode_visits
 from app.engine.commit import Unit
 from app.engine.table import Codec
 from app.settings import KafkaSettings
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
+from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event, OrderLine
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
-from tidings.internal.v1.neighbours_pb2 import Neighbours
 from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Profile
 
 NOW_MS = 1_700_000_000_000
@@ -112,6 +114,17 @@ class ProfilesBench(Bench):
         return [(partition, *decode_visits(value)) for partition, _, value in self.emitted(NAMES.visits)]
 
 
+class NeighboursBench(Bench):
+    def __init__(self) -> None:
+        self.dirty: list[tuple[bytes, int]] = []
+        agent = KeepNeighbours(NAMES, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)))
+        super().__init__(agent.apply, DictState(NEIGHBOURS))
+
+    def lists(self, user_id: str) -> dict[str, NeighbourList]:
+        """What the user holds, by product, answered longest ago first."""
+        return {answer.product_id: answer for answer in self.state.get(user_id.encode()).messages()}
+
+
 class ItemsBench(Bench):
     def __init__(self, number: int = 0) -> None:
         super().__init__(FoldItems(NAMES).apply, DictState(ITEMS, number=number))
@@ -122,9 +135,9 @@ class ItemsBench(Bench):
     def replies(self) -> list[tuple[int, str, str]]:
         """(events partition, user, product) of every answer."""
         return [
-            (partition, reply.user_id, reply.neighbours.product_id)
+            (partition, user_id, NeighbourList.FromString(answer).product_id)
             for partition, _, value in self.emitted(NAMES.neighbours)
-            for reply in Neighbours.FromString(value).replies
+            for user_id, answer, _ in decode_replies(value)
         ]
 
 
@@ -173,8 +186,7 @@ def visits_record(offset: int, visits: Iterable[Visit], source_partition: int = 
 
 def neighbours_record(offset: int, *replies: tuple[str, str, int]) -> Record:
     """Replies as (user, product, the item's visit count)."""
-    message = Neighbours()
-    for user, product, count in replies:
-        reply = message.replies.add(user_id=user, caused_at_ms=NOW_MS + count)
-        reply.neighbours.product_id, reply.neighbours.visit_count = product, count
-    return Record(NAMES.neighbours, 0, offset, NOW_MS, None, message.SerializeToString())
+    value = encode_replies(
+        (user, NeighbourList(product_id=product, visit_count=count).SerializeToString(), NOW_MS + count) for user, product, count in replies
+    )
+    return Record(NAMES.neighbours, 0, offset, NOW_MS, None, value)

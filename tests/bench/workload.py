@@ -149,13 +149,11 @@ class ShopEvents:
         return self.digest({key: profile.SerializeToString() for key, profile in profiles.items()})
 
     def digest(self, state: Mapping[bytes, bytes]) -> Digest:
-        return _digest(state, _without_neighbours)
+        return _digest(state, _canonical)
 
 
-def _without_neighbours(value: bytes) -> tuple[int, bytes]:
-    """What the items answer reaches a profile at a time of its own; all else is the fold of its events."""
+def _canonical(value: bytes) -> tuple[int, bytes]:
     profile = Profile.FromString(value)
-    profile.ClearField("neighbours")
     return profile.event_count, profile.SerializeToString(deterministic=True)
 
 

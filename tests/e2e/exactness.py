@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.delivery.outbox import delivery_of, is_due
-from app.domain.plain_fold import PlainTables, without_neighbours
+from app.domain.plain_fold import PlainTables
 from app.domain.profile import Applied, Denied, Duplicate
 from app.domain.validation import Violation, decode_event
 from app.streams.fold_profiles import ASTRAY
@@ -102,7 +102,7 @@ class Differences:
 
 
 def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], partitions: int) -> Verdict:
-    """Profiles byte for byte without neighbour lists; items' visits; neighbour weights where nothing was cut; shares; dead letters.
+    """Profiles byte for byte; items' visits; neighbour weights where nothing was cut; shares; dead letters.
 
     Raises AssertionError that names what differs.
     """
@@ -111,7 +111,7 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
     for place in held.astray:
         differences.add("keys in another partition than their own", place)
     for user in differences.same_keys("profiles", held.profiles, expected.profiles):
-        if without_neighbours(held.profiles[user]) != without_neighbours(expected.profiles[user]):
+        if held.profiles[user].SerializeToString() != expected.profiles[user].SerializeToString():
             got, want = held.profiles[user].event_count, expected.profiles[user].event_count
             differences.add("profiles that differ", f"{user} ({got} events applied, {want} expected)")
     exact = 0

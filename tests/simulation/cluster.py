@@ -21,6 +21,7 @@ from app.engine.table import OWNER_KEY, Codec, PartitionState
 from app.errors import FencedError, NotOwnedError, ProduceError, StateError
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
+from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.rank_users import OUTBOX, rank_slice
 from tests.agents.worlds import NAMES, NOW_MS, Record
 from tests.unit.engine.worlds import DictDatabase
@@ -44,8 +45,9 @@ class SimTable:
 TABLES = {
     table.name: table
     for table in (
-        SimTable("profiles", PROFILES, (NAMES.events, NAMES.neighbours), {SHARE_KEY: SHARE}),
+        SimTable("profiles", PROFILES, (NAMES.events,), {SHARE_KEY: SHARE}),
         SimTable("items", ITEMS, (NAMES.visits,)),
+        SimTable("neighbours", NEIGHBOURS, (NAMES.neighbours,)),
         SimTable("outbox", OUTBOX),
     )
 }
@@ -244,6 +246,7 @@ class Owner:
         self._agents = {
             "profiles": FoldProfiles(NAMES, broker.partitions, self._dirty).apply,
             "items": FoldItems(NAMES).apply,
+            "neighbours": KeepNeighbours(NAMES, self._dirty).apply,
         }
         self._task = asyncio.create_task(self._guarded_recovery())
 
@@ -355,8 +358,8 @@ class Owner:
             return
         ranking.unit = unit = Unit(self.states["outbox"])
         rank_slice(
-            unit, slice_, self.states["profiles"].get, MODELS, now_ms=NOW_MS, list_length=5, targets=TARGETS, updates_topic=NAMES.updates,
-            least_version=self._least_version,
+            unit, slice_, self.states["profiles"].get, self.states["neighbours"].get, MODELS, now_ms=NOW_MS, list_length=5,
+            targets=TARGETS, updates_topic=NAMES.updates, least_version=self._least_version,
         )  # fmt: skip
         try:
             self.committers["outbox"].submit(unit)

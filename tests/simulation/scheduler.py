@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from app.domain.plain_fold import PlainTables, plain_fold, without_neighbours
+from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.ranking import rank
 from app.domain.recommendations import list_digest
 from app.domain.validation import Violation, decode_event
@@ -229,7 +229,7 @@ class Simulation:
         shares = {p: Share.FromString(values.pop(SHARE_KEY)) for p, values in profiles.items() if SHARE_KEY in values}
         assert shares == plain.shares
         folded = {key.decode(): Profile.FromString(value) for values in profiles.values() for key, value in values.items()}
-        assert {u: without_neighbours(p) for u, p in folded.items()} == {u: without_neighbours(p) for u, p in plain.profiles.items()}
+        assert {u: p.SerializeToString() for u, p in folded.items()} == {u: p.SerializeToString() for u, p in plain.profiles.items()}
         items = {key.decode(): Item.FromString(value) for p in places for key, value in broker.compacted("items", p).items()}
         assert items == plain.items
         self.profiles = folded

@@ -26,6 +26,7 @@ from app.settings import Settings
 from app.streams import topology
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
+from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.topics import TopicNames
 from tests.bench.protocol import Assignment, Report, peak_rss_bytes
 from tests.bench.worker_settings import worker_settings
@@ -90,13 +91,13 @@ def build_stage(run: Assignment, stage: Stage) -> EngineApp:
     profiles: Table[Profile] = app.tables.add(
         Table(app, name="profiles", codec=PROFILES, hidden={SHARE_KEY: SHARE}, partitions=partitions, cache_objects=cache_objects)
     )
-    sources = [names.events]
     if stage is Stage.ITEMS:
-        sources.append(names.neighbours)
         items = app.tables.add(Table(app, name="items", codec=ITEMS, partitions=partitions, cache_objects=cache_objects))
         app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
+        neighbours = app.tables.add(Table(app, name="neighbours", codec=NEIGHBOURS, partitions=partitions, cache_objects=cache_objects))
+        app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, lambda *_: None).apply)
     apply = FoldProfiles(names, partitions, lambda *_: None).apply if stage in (Stage.VISITS, Stage.ITEMS) else _fold(stage)
-    app.batched_agent("fold_profiles", profiles, sources, apply)
+    app.batched_agent("fold_profiles", profiles, [names.events], apply)
     return app
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.plain_fold import PlainTables, plain_fold, without_neighbours
+from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.profile import Duplicate
-from tests.unit.domain.event_worlds import NOON_MS, histories, viewed
+from tests.unit.domain.event_worlds import histories, viewed
 from tidings.events.v1.event_pb2 import Event
-from tidings.state.v1.profile_pb2 import NeighbourList
 
 USERS = ("ada", "bob", "eve", "joe")
 
@@ -26,7 +25,6 @@ def test_one_view_fills_each_table():
         "p2": (1, ["p1"]),
     }
     assert tables.shares[3].event_count == 2
-    assert [held.product_id for held in tables.profiles["ada"].neighbours] == ["p1", "p2"]
 
 
 def test_a_retry_changes_no_table():
@@ -46,7 +44,7 @@ def test_how_partitions_interleave_changes_neither_profiles_nor_items_nor_shares
     while any(lanes):
         woven.append(random.choice([lane for lane in lanes if lane]).pop(0))
     other = plain_fold(woven)
-    assert {u: without_neighbours(p) for u, p in straight.profiles.items()} == {u: without_neighbours(p) for u, p in other.profiles.items()}
+    assert straight.profiles == other.profiles
     assert all(item.evicted_count == 0 for item in straight.items.values())
     # Within one decay window sums are exact; these events may span two, and there the last bits may be rounded differently.
     if len({one.occurred_at_ms // (1440 * 86_400_000) for one in events}) == 1:
@@ -55,12 +53,3 @@ def test_how_partitions_interleave_changes_neither_profiles_nor_items_nor_shares
         name: item.visit_count for name, item in other.items.items()
     }
     assert straight.shares == other.shares
-
-
-def test_profiles_are_compared_without_the_lists_they_hold_and_stay_as_they_are():
-    tables = plain_fold([(0, 0, viewed("p1", at_ms=NOON_MS))])
-    profile = tables.profiles["ada"]
-    own = without_neighbours(profile)
-    profile.neighbours.append(NeighbourList(product_id="p9"))
-    assert without_neighbours(profile) == own
-    assert len(profile.neighbours) == 2

@@ -12,7 +12,6 @@ from app.domain.profile import (
     MAX_ANONYMOUS_IDS,
     MAX_EARLIER_PRODUCTS,
     MAX_HISTORY,
-    MAX_NEIGHBOUR_LISTS,
     MAX_RECENT_EVENT_IDS,
     MAX_SESSION_PRODUCTS,
     SESSION_GAP_MS,
@@ -20,12 +19,11 @@ from app.domain.profile import (
     Denied,
     Duplicate,
     fold_event,
-    keep_neighbours,
     new_profile,
 )
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, added, changed, consent, event, histories, ordered, removed, viewed
 from tidings.events.v1.event_pb2 import ConsentState, Event, FieldChange
-from tidings.state.v1.profile_pb2 import InteractionKind, NeighbourList, Profile
+from tidings.state.v1.profile_pb2 import InteractionKind, Profile
 
 GRANTED = ConsentState.CONSENT_STATE_GRANTED
 DENIED = ConsentState.CONSENT_STATE_DENIED
@@ -317,31 +315,3 @@ def test_past_the_bound_a_grant_goes_before_a_denial_and_profiling_stays():
         *(consent(f"b{n:02}", GRANTED, f"e{n}", NOON_MS + n) for n in range(1, MAX_CONSENTS)),
     )
     assert [c.purpose for c in profile.consents] == ["a", *(f"b{n:02}" for n in range(2, MAX_CONSENTS)), "profiling"]
-
-
-# Neighbour lists
-
-
-def test_only_a_later_answer_of_an_item_replaces_the_one_held():
-    profile = folded(viewed("p1", "e1"))
-    assert keep_neighbours(profile, NeighbourList(product_id="p1", visit_count=5, neighbour_ids=["p2"], scores=[1.0]))
-    before = profile.SerializeToString()
-    assert not keep_neighbours(profile, NeighbourList(product_id="p1", visit_count=5, neighbour_ids=["p3"], scores=[1.0]))
-    assert not keep_neighbours(profile, NeighbourList(product_id="p1", visit_count=4))
-    assert profile.SerializeToString() == before
-    assert keep_neighbours(profile, NeighbourList(product_id="p1", visit_count=6))
-    assert [(held.product_id, held.visit_count) for held in profile.neighbours] == [("p1", 6)]
-
-
-def test_past_the_bound_the_list_answered_longest_ago_goes():
-    profile = new_profile("ada")
-    for number in range(MAX_NEIGHBOUR_LISTS):
-        keep_neighbours(profile, NeighbourList(product_id=f"p{number}", visit_count=1))
-    keep_neighbours(profile, NeighbourList(product_id="p0", visit_count=2))
-    keep_neighbours(profile, NeighbourList(product_id="new", visit_count=1))
-    assert [held.product_id for held in profile.neighbours] == [*(f"p{n}" for n in range(2, MAX_NEIGHBOUR_LISTS)), "p0", "new"]
-
-
-def test_an_event_without_a_payload_is_a_bug_of_the_caller():
-    with pytest.raises(ValueError, match="only valid events"):
-        fold_event(new_profile("ada"), event("e1"))

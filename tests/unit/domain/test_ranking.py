@@ -2,37 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours, encode_held_neighbours
+from app.domain.items import neighbour_list
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables, plain_fold
-from app.domain.profile import SESSION_GAP_MS, fold_event, keep_neighbours, new_profile
-from app.domain.ranking import rank, situation_of
+from app.domain.profile import SESSION_GAP_MS, fold_event, new_profile
+from app.domain.ranking import rank as rank_profile
+from app.domain.ranking import situation_of
 from app.domain.recommendations import Reason, Recommendation, list_digest
 from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, history_cells, session_cells
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, consent, histories, viewed
 from tidings.events.v1.event_pb2 import ConsentState
-from tidings.state.v1.profile_pb2 import NeighbourList, Profile
+from tidings.state.v1.neighbours_pb2 import NeighbourList
+from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import ReasonKind
 
 NOTHING_KNOWN = GlobalModels((0.0,) * SESSION_CELLS, (0.0,) * HISTORY_CELLS, ())
 LATER_MS = NOON_MS + SESSION_GAP_MS + 10 * MINUTE_MS
 
 
-def person(*product_ids: str) -> Profile:
-    profile = new_profile("ada")
+@dataclass
+class Person:
+    """A profile, and what the items answered to its person."""
+
+    profile: Profile = field(default_factory=lambda: new_profile("ada"))
+    held: HeldNeighbours = field(default_factory=HeldNeighbours)
+
+    def see(self, product_id: str, event_id: str, at_ms: int) -> None:
+        fold_event(self.profile, viewed(product_id, event_id, at_ms))
+
+
+def person(*product_ids: str) -> Person:
+    someone = Person()
     for number, product_id in enumerate(product_ids):
-        fold_event(profile, viewed(product_id, f"e{number}", NOON_MS + number))
-    return profile
+        someone.see(product_id, f"e{number}", NOON_MS + number)
+    return someone
 
 
-def knows(profile: Profile, product_id: str, **scores: float) -> Profile:
-    keep_neighbours(profile, NeighbourList(product_id=product_id, visit_count=1, neighbour_ids=list(scores), scores=list(scores.values())))
-    return profile
+def knows(someone: Person, product_id: str, **scores: float) -> Person:
+    answer = NeighbourList(product_id=product_id, visit_count=1, neighbour_ids=list(scores), scores=list(scores.values()))
+    someone.held.keep(product_id, 1, answer.SerializeToString())
+    return someone
+
+
+def people(tables: PlainTables) -> list[Person]:
+    """Everyone, with the present answers of all they touched."""
+    everyone = [Person(profile) for profile in tables.profiles.values()]
+    for someone in everyone:
+        for product_id in someone.profile.history.product_ids:
+            answer = neighbour_list(tables.items[product_id])
+            someone.held.keep(product_id, answer.visit_count, answer.SerializeToString())
+    return everyone
+
+
+def rank(someone: Person, models: GlobalModels, now_ms: int, length: int = 20) -> list[Recommendation]:
+    return rank_profile(someone.profile, someone.held, models, now_ms, length)
 
 
 def products(recommendations: list[Recommendation]) -> list[str]:
@@ -51,8 +81,8 @@ def test_the_neighbours_of_what_was_seen_are_recommended_because_of_it():
 
 
 def test_the_newest_product_counts_most_and_is_named_as_the_reason():
-    profile = knows(knows(person("old", "new"), "old", a=1.0, b=1.0), "new", a=1.0, c=1.0)
-    ranked = rank(profile, NOTHING_KNOWN, NOON_MS, 3)
+    someone = knows(knows(person("old", "new"), "old", a=1.0, b=1.0), "new", a=1.0, c=1.0)
+    ranked = rank(someone, NOTHING_KNOWN, NOON_MS, 3)
     assert products(ranked) == ["a", "c", "b"]
     assert [r.reason.because_of for r in ranked] == ["new", "new", "old"]
 
@@ -63,38 +93,38 @@ def test_ties_stand_by_product_id():
 
 
 def test_products_of_the_session_return_with_their_learned_probability():
-    profile = knows(person("p1", "p2", "p1"), "p1", a=1.0)
+    someone = knows(person("p1", "p2", "p1"), "p1", a=1.0)
     cells = dict(session_cells(["p1", "p2", "p1"]))
     likely = [0.0] * SESSION_CELLS
     likely[cells["p1"]], likely[cells["p2"]] = 0.1, 0.6
-    ranked = rank(profile, replace(NOTHING_KNOWN, session_return=tuple(likely)), NOON_MS)
+    ranked = rank(someone, replace(NOTHING_KNOWN, session_return=tuple(likely)), NOON_MS)
     assert products(ranked) == ["p2", "a", "p1"]
     assert [r.score for r in ranked] == pytest.approx([0.6, 0.3, 0.1])
     assert ranked[2].reason == Reason(kind=ReasonKind.REASON_KIND_SEEN_NOW, times_seen=2)
 
 
 def test_new_products_keep_a_part_however_sure_the_returns_are():
-    profile = knows(person("p1"), "p1", a=1.0)
+    someone = knows(person("p1"), "p1", a=1.0)
     sure = replace(NOTHING_KNOWN, session_return=(1.0,) * SESSION_CELLS)
-    assert [r.score for r in rank(profile, sure, NOON_MS)] == pytest.approx([1.0, 0.05])
+    assert [r.score for r in rank(someone, sure, NOON_MS)] == pytest.approx([1.0, 0.05])
 
 
 def test_products_of_earlier_sessions_return_too():
-    profile = knows(person("p1", "p1"), "p2", a=1.0)
-    fold_event(profile, viewed("p2", "later", LATER_MS))
+    someone = knows(person("p1", "p1"), "p2", a=1.0)
+    someone.see("p2", "later", LATER_MS)
     likely = [0.0] * HISTORY_CELLS
     likely[history_cells(["p1", "p1"], ["p2"])[0][1]] = 0.2
-    ranked = rank(profile, replace(NOTHING_KNOWN, history_return=tuple(likely)), LATER_MS)
+    ranked = rank(someone, replace(NOTHING_KNOWN, history_return=tuple(likely)), LATER_MS)
     assert products(ranked) == ["a", "p1", "p2"]
     assert ranked[1].reason == Reason(kind=ReasonKind.REASON_KIND_SEEN_BEFORE, times_seen=2)
 
 
 def test_half_an_hour_after_the_last_event_the_history_stands_in_for_the_session():
-    profile = knows(person("p1", "p2"), "p2", a=1.0, p1=0.5)
+    someone = knows(person("p1", "p2"), "p2", a=1.0, p1=0.5)
     likely = replace(NOTHING_KNOWN, session_return=(0.5,) * SESSION_CELLS, trending=(("hot", 0.4), ("a", 0.2)))
-    assert situation_of(profile, NOON_MS + SESSION_GAP_MS + 1) == (["p1", "p2"], [])
-    assert situation_of(profile, NOON_MS + SESSION_GAP_MS + 2) == ([], ["p1", "p2"])
-    ranked = rank(profile, likely, LATER_MS)
+    assert situation_of(someone.profile, NOON_MS + SESSION_GAP_MS + 1) == (["p1", "p2"], [])
+    assert situation_of(someone.profile, NOON_MS + SESSION_GAP_MS + 2) == ([], ["p1", "p2"])
+    ranked = rank(someone, likely, LATER_MS)
     assert [(r.product_id, r.score) for r in ranked] == [
         ("a", pytest.approx(2 / 3 + 0.06)),
         ("p1", pytest.approx(1 / 3)),
@@ -105,8 +135,8 @@ def test_half_an_hour_after_the_last_event_the_history_stands_in_for_the_session
 
 
 def test_where_few_are_known_the_neighbours_of_neighbours_come_in_because_of_what_led_there():
-    profile = knows(knows(person("p1"), "p1", a=1.0), "a", far=1.0, p1=9.0)
-    ranked = rank(profile, NOTHING_KNOWN, NOON_MS)
+    someone = knows(knows(person("p1"), "p1", a=1.0), "a", far=1.0, p1=9.0)
+    ranked = rank(someone, NOTHING_KNOWN, NOON_MS)
     assert products(ranked) == ["a", "far", "p1"]
     assert ranked[1].reason == Reason(kind=ReasonKind.REASON_KIND_ALSO_VIEWED, because_of="p1")
     assert [r.score for r in ranked] == pytest.approx([1 / 1.4, 0.4 / 1.4, 0.0])
@@ -114,9 +144,9 @@ def test_where_few_are_known_the_neighbours_of_neighbours_come_in_because_of_wha
 
 def test_an_unknown_person_gets_what_trends():
     trends = replace(NOTHING_KNOWN, trending=(("x", 0.5), ("y", 0.25), ("z", 0.1)))
-    ranked = rank(new_profile("eve"), trends, NOON_MS, 2)
+    ranked = rank(Person(), trends, NOON_MS, 2)
     assert (products(ranked), kinds(ranked)) == (["x", "y"], ["TRENDING", "TRENDING"])
-    assert rank(new_profile("eve"), NOTHING_KNOWN, NOON_MS) == []
+    assert rank(Person(), NOTHING_KNOWN, NOON_MS) == []
 
 
 def test_a_short_list_is_filled_with_what_trends_below_everything_else():
@@ -127,18 +157,19 @@ def test_a_short_list_is_filled_with_what_trends_below_everything_else():
 
 
 def test_who_denied_profiling_is_like_someone_unknown():
-    profile = knows(person("p1"), "p1", a=1.0)
-    fold_event(profile, consent("profiling", ConsentState.CONSENT_STATE_DENIED, "no"))
+    someone = knows(person("p1"), "p1", a=1.0)
+    fold_event(someone.profile, consent("profiling", ConsentState.CONSENT_STATE_DENIED, "no"))
     trends = replace(NOTHING_KNOWN, trending=(("x", 0.5),))
-    assert rank(profile, trends, NOON_MS) == rank(new_profile("eve"), trends, NOON_MS)
+    assert rank(someone, trends, NOON_MS) == rank(Person(), trends, NOON_MS)
 
 
 @given(histories(users=("ada", "bob", "eve"), max_size=60), st.integers(1, 50), st.integers(0, 90 * MINUTE_MS))
 def test_a_list_is_sorted_without_repeats_within_its_length_and_every_product_has_its_reason(events, length, later_ms):
     tables = plain_fold((0, offset, one) for offset, one in enumerate(events))
     models = GlobalModels.of(tables.shares.values())
-    for profile in tables.profiles.values():
-        ranked = rank(profile, models, events[-1].occurred_at_ms + later_ms, length)
+    for someone in people(tables):
+        profile = someone.profile
+        ranked = rank(someone, models, events[-1].occurred_at_ms + later_ms, length)
         assert len(ranked) <= length
         assert len(set(products(ranked))) == len(ranked)
         scored = [(-r.score, r.product_id) for r in ranked if r.score > 0]
@@ -157,12 +188,14 @@ def test_a_list_is_sorted_without_repeats_within_its_length_and_every_product_ha
 
 
 @given(histories(users=("ada", "bob"), max_size=40))
-def test_a_profile_that_was_stored_ranks_alike(events):
+def test_someone_who_was_stored_ranks_alike(events):
     tables: PlainTables = plain_fold((0, offset, one) for offset, one in enumerate(events))
     models = GlobalModels.of(tables.shares.values())
-    for profile in tables.profiles.values():
-        stored = Profile.FromString(profile.SerializeToString())
-        assert rank(stored, models, events[-1].occurred_at_ms) == rank(profile, models, events[-1].occurred_at_ms)
+    for someone in people(tables):
+        stored = Person(
+            Profile.FromString(someone.profile.SerializeToString()), decode_held_neighbours(encode_held_neighbours(someone.held))
+        )
+        assert rank(stored, models, events[-1].occurred_at_ms) == rank(someone, models, events[-1].occurred_at_ms)
 
 
 # Has the list a user would see changed?

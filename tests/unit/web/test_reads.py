@@ -15,8 +15,9 @@ from app.streams.location import Moving, WorkerStatus
 from app.web.openapi import openapi_document
 from app.web.openapi_schemas import EVENT_EXAMPLES
 from app.web.representations import iso_time, profile_json, reason_text
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
-from tidings.state.v1.profile_pb2 import NeighbourList, Profile
+from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import Reason, ReasonKind, Recommendation, RecommendationUpdate
 
 from .worlds import AT, INGEST, FakeViews, is_problem, view, world
@@ -63,9 +64,8 @@ async def test_a_profile_is_shown_with_all_that_its_events_made():
 
 
 async def test_neighbours_are_shown_on_request_only():
-    profile = new_profile("u1")
-    profile.neighbours.append(NeighbourList(product_id="p1", visit_count=4, neighbour_ids=["p2"], scores=[0.5]))
-    async with world(views=FakeViews(profiles={"u1": profile})) as w:
+    answer = NeighbourList(product_id="p1", visit_count=4, neighbour_ids=["p2"], scores=[0.5])
+    async with world(views=FakeViews(profiles={"u1": new_profile("u1")}, answers={"u1": [answer]})) as w:
         _, document, _ = await w.get("/v1/users/u1?include=neighbours")
         wrong, problem, _ = await w.get("/v1/users/u1?include=everything")
     assert document["neighbours"] == [{"product_id": "p1", "visit_count": 4, "neighbours": [{"product_id": "p2", "score": 0.5}]}]

@@ -17,6 +17,7 @@ from app.streams.publisher import Position, partition_of
 from app.web.server import WebServer, build_web
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -31,6 +32,7 @@ class FakeViews:
     """Views over dicts; ``left`` makes the lookups say that the partition just left."""
 
     profiles: dict[str, Profile] = field(default_factory=dict)
+    answers: dict[str, list[NeighbourList]] = field(default_factory=dict)
     entries: dict[str, OutboxEntry] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
     location: Location = field(default_factory=Here)
@@ -46,6 +48,10 @@ class FakeViews:
     def profile(self, user_id: str) -> Profile | None:
         self._check()
         return self.profiles.get(user_id)
+
+    def neighbours(self, user_id: str) -> list[NeighbourList]:
+        self._check()
+        return self.answers.get(user_id, [])
 
     def outbox(self, user_id: str) -> OutboxEntry | None:
         self._check()

@@ -22,7 +22,7 @@ INTERACTION_KIND_PURCHASE: InteractionKind
 INTERACTION_KIND_EMAIL_CLICK: InteractionKind
 
 class Profile(_message.Message):
-    __slots__ = ("user_id", "first_event_at_ms", "last_event_at_ms", "event_count", "session", "history", "cart", "attributes", "consents", "recent_event_ids", "anonymous_ids", "email", "neighbours")
+    __slots__ = ("user_id", "first_event_at_ms", "last_event_at_ms", "event_count", "session", "history", "cart", "attributes", "consents", "recent_event_ids", "anonymous_ids", "email")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_EVENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -35,7 +35,6 @@ class Profile(_message.Message):
     RECENT_EVENT_IDS_FIELD_NUMBER: _ClassVar[int]
     ANONYMOUS_IDS_FIELD_NUMBER: _ClassVar[int]
     EMAIL_FIELD_NUMBER: _ClassVar[int]
-    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     first_event_at_ms: int
     last_event_at_ms: int
@@ -48,8 +47,7 @@ class Profile(_message.Message):
     recent_event_ids: bytes
     anonymous_ids: _containers.RepeatedScalarFieldContainer[str]
     email: EmailActivity
-    neighbours: _containers.RepeatedCompositeFieldContainer[NeighbourList]
-    def __init__(self, user_id: _Optional[str] = ..., first_event_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., cart: _Optional[_Iterable[_Union[CartLine, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., recent_event_ids: _Optional[bytes] = ..., anonymous_ids: _Optional[_Iterable[str]] = ..., email: _Optional[_Union[EmailActivity, _Mapping]] = ..., neighbours: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., first_event_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., cart: _Optional[_Iterable[_Union[CartLine, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., recent_event_ids: _Optional[bytes] = ..., anonymous_ids: _Optional[_Iterable[str]] = ..., email: _Optional[_Union[EmailActivity, _Mapping]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "started_at_ms", "last_event_at_ms", "event_count", "product_ids", "history_count")
@@ -128,15 +126,3 @@ class EmailActivity(_message.Message):
     last_opened_at_ms: int
     last_clicked_at_ms: int
     def __init__(self, opened_count: _Optional[int] = ..., clicked_count: _Optional[int] = ..., last_opened_at_ms: _Optional[int] = ..., last_clicked_at_ms: _Optional[int] = ...) -> None: ...
-
-class NeighbourList(_message.Message):
-    __slots__ = ("product_id", "visit_count", "neighbour_ids", "scores")
-    PRODUCT_ID_FIELD_NUMBER: _ClassVar[int]
-    VISIT_COUNT_FIELD_NUMBER: _ClassVar[int]
-    NEIGHBOUR_IDS_FIELD_NUMBER: _ClassVar[int]
-    SCORES_FIELD_NUMBER: _ClassVar[int]
-    product_id: str
-    visit_count: int
-    neighbour_ids: _containers.RepeatedScalarFieldContainer[str]
-    scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, product_id: _Optional[str] = ..., visit_count: _Optional[int] = ..., neighbour_ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...

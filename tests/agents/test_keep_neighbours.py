@@ -1,0 +1,78 @@
+"""What the items answered is kept for its user, the latest of each item, and makes the user dirty."""
+
+from __future__ import annotations
+
+from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS
+from app.domain.items import REPLY_NEIGHBOURS
+from app.domain.validation import MAX_PRODUCT_ID_BYTES
+from app.engine.fence import MAX_BATCH_BYTES
+from app.settings import WorkerSettings
+from app.streams.fold_items import MAX_REPLIES_IN_RECORD
+from app.streams.keep_neighbours import NEIGHBOURS
+from tests.agents.worlds import NAMES, NOW_MS, NeighboursBench, bad_record, neighbours_record
+from tidings.state.v1.neighbours_pb2 import NeighbourList
+
+
+async def test_an_answer_is_kept_and_makes_its_user_dirty_as_of_the_event_that_asked() -> None:
+    bench = NeighboursBench()
+    bench.feed([neighbours_record(0, ("anna", "shoe", 5), ("ben", "shoe", 5), ("anna", "hat", 2))])
+
+    assert list(bench.lists("anna")) == ["shoe", "hat"]
+    assert list(bench.lists("ben")) == ["shoe"]
+    assert bench.dirty == [(b"anna", NOW_MS + 5), (b"ben", NOW_MS + 5), (b"anna", NOW_MS + 2)]
+
+
+async def test_a_later_answer_takes_the_place_of_an_earlier_one() -> None:
+    bench = NeighboursBench()
+    bench.feed([neighbours_record(0, ("anna", "shoe", 5), ("anna", "hat", 2)), neighbours_record(1, ("anna", "shoe", 6))])
+
+    assert {product: answer.visit_count for product, answer in bench.lists("anna").items()} == {"hat": 2, "shoe": 6}
+
+
+async def test_an_older_answer_changes_nothing_and_makes_nobody_dirty() -> None:
+    bench = NeighboursBench()
+    bench.feed([neighbours_record(0, ("anna", "shoe", 5))])
+    before = dict(bench.state.bytes_by_key)
+    bench.dirty.clear()
+
+    unit = bench.feed([neighbours_record(1, ("anna", "shoe", 5), ("anna", "shoe", 4))])
+
+    assert bench.state.bytes_by_key == before
+    assert bench.dirty == []
+    assert unit.taken == 1
+
+
+async def test_replayed_answers_make_their_users_dirty_again_and_change_nothing() -> None:
+    bench = NeighboursBench()
+    record = neighbours_record(0, ("anna", "shoe", 5))
+    bench.feed([record])
+    before = dict(bench.state.bytes_by_key)
+    bench.dirty.clear()
+
+    bench.feed([], replayed=[record, bad_record(b"\xff", 1, topic=NAMES.neighbours), bad_record(None, 2, topic=NAMES.neighbours)])
+
+    assert bench.dirty == [(b"anna", NOW_MS + 5)]
+    assert bench.state.bytes_by_key == before
+
+
+async def test_what_cannot_be_read_becomes_a_dead_letter_and_the_next_record_is_kept() -> None:
+    bench = NeighboursBench()
+    noise = [bad_record(value, offset, key=None, topic=NAMES.neighbours) for offset, value in enumerate([b"\xff\xff", None])]
+    bench.feed([*noise, neighbours_record(2, ("anna", "shoe", 5))])
+
+    assert [(letter.topic, letter.offset, letter.value) for letter in bench.dead_letters()] == [
+        (NAMES.neighbours, 0, b"\xff\xff"), (NAMES.neighbours, 1, b""),
+    ]  # fmt: skip
+    assert list(bench.lists("anna")) == ["shoe"]
+
+
+def test_a_unit_of_the_largest_record_fits_a_changelog_batch() -> None:
+    """The largest value times the users of one record, beside a full unit: a record cannot be cut, so this must hold by its making."""
+    product = "p" * MAX_PRODUCT_ID_BYTES
+    answer = NeighbourList(
+        product_id=product, visit_count=1 << 40, neighbour_ids=[product] * REPLY_NEIGHBOURS, scores=[1.0] * REPLY_NEIGHBOURS
+    ).SerializeToString()
+    largest = NEIGHBOURS.new(b"anna")
+    for number in range(MAX_NEIGHBOUR_LISTS):
+        largest.keep(f"{number:0{MAX_PRODUCT_ID_BYTES}}", 1 << 40, answer)
+    assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * len(NEIGHBOURS.encode(largest)) < MAX_BATCH_BYTES
