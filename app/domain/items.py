@@ -12,7 +12,7 @@ from bisect import bisect_left
 from app.domain.decay import growth, shift_of
 from app.domain.visits import Visit
 from tidings.state.v1.item_pb2 import Item
-from tidings.state.v1.profile_pb2 import NeighbourList
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 #: K: neighbours are cut to the best K, ties by product id, when they pass twice as many.
 KEPT_NEIGHBOURS = 50

@@ -10,18 +10,17 @@ from google.protobuf.message import DecodeError
 
 from app import metrics
 from app.domain.items import apply_visit, neighbour_list, new_item
+from app.domain.replies import Reply, encode_replies
 from app.domain.visits import decode_visits
 from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.topics import TopicNames
-from tidings.internal.v1.neighbours_pb2 import Neighbours
 from tidings.state.v1.item_pb2 import Item
-from tidings.state.v1.profile_pb2 import NeighbourList
 
 ITEMS = Codec[Item](Item.FromString, Item.SerializeToString, lambda key: new_item(key.decode()))
-#: Replies in one record. It is applied as a whole, so the largest profiles of so many users must fit a changelog batch beside a full unit
-#: (tests/agents/test_fold_profiles.py).
-MAX_REPLIES_IN_RECORD = 30
+#: Replies in one record. It is applied as a whole, so what so many users hold of neighbours must fit a changelog batch beside a full unit
+#: (tests/agents/test_keep_neighbours.py).
+MAX_REPLIES_IN_RECORD = 150
 
 
 class FoldItems:
@@ -61,22 +60,14 @@ class FoldItems:
 
     def _answer(self, unit: Unit[Item], asked: dict[int, dict[tuple[str, str], int]]) -> None:
         """Each item's list as it is after the whole unit, once for all who asked."""
-        lists: dict[str, NeighbourList] = {}
+        lists: dict[str, bytes] = {}
         for partition, askers in asked.items():
-            message = Neighbours()
-            replies = message.replies
+            replies: list[Reply] = []
             for (user_id, product_id), caused_at_ms in askers.items():
                 if (neighbours := lists.get(product_id)) is None:
                     item = unit.state.get(product_id.encode())
                     assert item is not None, "it was visited in this unit"
-                    neighbours = lists[product_id] = neighbour_list(item)
-                reply = replies.add()
-                reply.user_id = user_id
-                reply.caused_at_ms = caused_at_ms
-                reply.neighbours.CopyFrom(neighbours)
-                if len(replies) >= MAX_REPLIES_IN_RECORD:
-                    unit.emit(self._names.neighbours, partition, None, message.SerializeToString())
-                    message = Neighbours()
-                    replies = message.replies
-            if replies:
-                unit.emit(self._names.neighbours, partition, None, message.SerializeToString())
+                    neighbours = lists[product_id] = neighbour_list(item).SerializeToString()
+                replies.append((user_id, neighbours, caused_at_ms))
+            for start in range(0, len(replies), MAX_REPLIES_IN_RECORD):
+                unit.emit(self._names.neighbours, partition, None, encode_replies(replies[start : start + MAX_REPLIES_IN_RECORD]))

@@ -7,15 +7,29 @@ import random
 import pytest
 
 from app.domain.items import MAX_NEIGHBOURS
+from app.domain.replies import decode_replies
 from app.domain.validation import MAX_ORDER_LINES
 from app.domain.visits import MAX_DISTANCE
 from app.engine.fence import MAX_BATCH_BYTES
 from app.settings import WorkerSettings
 from app.streams.fold_items import MAX_REPLIES_IN_RECORD
 from app.streams.fold_profiles import MAX_VISITS_IN_RECORD
-from tests.agents.worlds import NAMES, NOW_MS, ItemsBench, ProfilesBench, Record, bad_record, event_records, viewed, visit, visits_record
+from tests.agents.worlds import (
+    NAMES,
+    NOW_MS,
+    ItemsBench,
+    NeighboursBench,
+    ProfilesBench,
+    Record,
+    bad_record,
+    event_records,
+    viewed,
+    visit,
+    visits_record,
+)
 from tidings.internal.v1.neighbours_pb2 import Neighbours
 from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 
 async def test_a_visit_is_applied_and_answered_to_the_partition_of_the_user() -> None:
@@ -32,10 +46,20 @@ async def test_an_answer_carries_the_list_as_it_is_after_the_whole_unit_and_the_
     bench.feed([visits_record(0, [visit("shoe", 7, "hat", "anna")]), visits_record(1, [visit("shoe", 9, "sock", "anna")])])
 
     [(_, _, value)] = bench.emitted(NAMES.neighbours)
-    [reply] = Neighbours.FromString(value).replies
-    assert sorted(reply.neighbours.neighbour_ids) == ["hat", "sock"]
-    assert reply.neighbours.visit_count == 2
-    assert reply.caused_at_ms == NOW_MS + 7
+    [(user, answer, caused_at_ms)] = decode_replies(value)
+    neighbours = NeighbourList.FromString(answer)
+    assert (user, neighbours.product_id, sorted(neighbours.neighbour_ids)) == ("anna", "shoe", ["hat", "sock"])
+    assert neighbours.visit_count == 2
+    assert caused_at_ms == NOW_MS + 7
+
+
+async def test_a_list_stands_once_in_a_record_however_many_asked() -> None:
+    bench = ItemsBench()
+    bench.feed([visits_record(0, [visit("shoe", n, "hat", f"u{n}") for n in range(9)])])
+
+    [(_, _, value)] = bench.emitted(NAMES.neighbours)
+    assert len(Neighbours.FromString(value).lists) == 1
+    assert len(bench.replies()) == 9
 
 
 async def test_a_repeated_record_of_visits_is_dropped_exactly() -> None:
@@ -111,7 +135,7 @@ async def test_answers_are_cut_into_records_and_each_user_is_answered_once() -> 
     users = 2 * MAX_REPLIES_IN_RECORD + 1
     bench.feed([visits_record(0, [visit("shoe", n, user=f"u{n}") for n in range(users)])])
 
-    sizes = [len(Neighbours.FromString(value).replies) for _, _, value in bench.emitted(NAMES.neighbours)]
+    sizes = [len(decode_replies(value)) for _, _, value in bench.emitted(NAMES.neighbours)]
     assert sizes == [MAX_REPLIES_IN_RECORD, MAX_REPLIES_IN_RECORD, 1]
     assert len(set(bench.replies())) == users
 
@@ -128,11 +152,14 @@ def test_the_items_of_the_largest_record_of_visits_fit_a_changelog_batch() -> No
 
 
 async def test_what_events_cause_is_what_items_learn() -> None:
-    """Profiles to items and back, by the records alone."""
-    profiles, items = ProfilesBench(partitions=1), ItemsBench()
+    """Events to items and back to their users, by the records alone."""
+    profiles, items, held = ProfilesBench(partitions=1), ItemsBench(), NeighboursBench()
     profiles.feed(event_records(viewed("anna", "shoe", 1), viewed("anna", "hat", 2)))
     items.feed([Record(NAMES.visits, 0, n, NOW_MS, None, value) for n, (_, _, value) in enumerate(profiles.emitted(NAMES.visits))])
-    profiles.feed([Record(NAMES.neighbours, 0, n, NOW_MS, None, value) for n, (_, _, value) in enumerate(items.emitted(NAMES.neighbours))])
+    held.feed([Record(NAMES.neighbours, 0, n, NOW_MS, None, value) for n, (_, _, value) in enumerate(items.emitted(NAMES.neighbours))])
 
     assert list(items.item("shoe").neighbour_ids) == ["hat"]
-    assert {held.product_id: list(held.neighbour_ids) for held in profiles.profile("anna").neighbours} == {"shoe": ["hat"], "hat": ["shoe"]}
+    assert {product: list(answer.neighbour_ids) for product, answer in held.lists("anna").items()} == {
+        "shoe": ["hat"],
+        "hat": ["shoe"],
+    }
