@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from app import metrics
@@ -25,6 +25,7 @@ from app.domain.recommendations import fill_update, list_digest
 from app.engine import Codec, EngineApp, Table, Unit
 from app.errors import NotOwnedError
 from app.settings import RankingSettings
+from app.streams.dirty_users import DirtyUsers, Round
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -38,20 +39,10 @@ MAX_DIRTY_USERS = 20_000
 #: few rankings and deliveries per user, not one per tick, and nobody's list is much later for it.
 PATIENCE = 0.5
 MAX_PATIENCE_SECONDS = 30.0
-
-
+#: Part of the wait in which users become dirty who are then ranked together: the first of them waits the whole, the last the rest of it.
+SPAN = 0.25
 #: Of a user whom no item has answered yet.
 _NOTHING_HELD = HeldNeighbours()
-
-
-class _Dirty:
-    """One partition's users to be ranked, and the future that its events' acknowledgement waits for."""
-
-    def __init__(self) -> None:
-        #: User id → when Kafka received the first event that is not answered yet.
-        self.users: dict[bytes, int] = {}
-        self.since = 0.0
-        self.ranked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class RankUsers:
@@ -78,36 +69,34 @@ class RankUsers:
         self._updates_topic = updates_topic
         self._events_topic = events_topic
         self._settings = settings
+        self._tick_seconds = settings.tick_ms / 1000
         self._targets = list(targets)
         self._models = models
         self._due = due
-        #: By partition: whom the next round ranks, and whom the present one does.
-        self._dirty: dict[int, _Dirty] = {}
-        self._ranking: dict[int, _Dirty] = {}
+        #: By partition: who waits, and the round that is being ranked.
+        self._dirty: dict[int, DirtyUsers] = {}
+        self._ranking: dict[int, Round] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake: dict[int, asyncio.Event] = {}
 
     def dirty(self, unit: Unit[Any], user: bytes, caused_at_ms: int) -> None:
         """The user's list may change; the unit's records are seen through when it was looked at."""
         waiting = self._dirty[unit.partition]
-        if not waiting.users:
-            waiting.since = time.monotonic()
+        if not waiting:
             self._wake[unit.partition].set()
-        if not unit.holds:
-            unit.hold(waiting.ranked)
-        known = waiting.users.get(user)
-        if known is None or caused_at_ms < known:
-            waiting.users[user] = caused_at_ms
+        waiting.add(unit, user, caused_at_ms)
 
     def has_room(self, partition: int) -> bool:
         """Whether the partition's dirty users are few enough for more events."""
-        users = sum(len(rounds[partition].users) for rounds in (self._dirty, self._ranking) if partition in rounds)
-        return users < MAX_DIRTY_USERS
+        if (waiting := self._dirty.get(partition)) is None:
+            return True
+        ranking = self._ranking.get(partition)
+        return len(waiting) + (len(ranking.users) if ranking else 0) < MAX_DIRTY_USERS
 
     async def begin(self, partitions: Iterable[int]) -> None:
         """These partitions are owned now."""
         for partition in partitions:
-            self._dirty[partition] = _Dirty()
+            self._dirty[partition] = DirtyUsers(self._tick_seconds * SPAN)
             self._wake[partition] = asyncio.Event()
             self._tasks[partition] = asyncio.create_task(self._run(partition), name=f"rank {partition}")
 
@@ -118,25 +107,27 @@ class RankUsers:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks.values())
-        for waiting in [*self._dirty.values(), *self._ranking.values()]:
-            waiting.ranked.cancel()
+        for round_ in [*chain.from_iterable(self._dirty.values()), *self._ranking.values()]:
+            round_.ranked.cancel()
         self._dirty, self._ranking = {}, {}
 
     async def _run(self, partition: int) -> None:
-        tick = self._settings.tick_ms / 1000
-        wake = self._wake[partition]
+        tick, waiting, wake = self._tick_seconds, self._dirty[partition], self._wake[partition]
         try:
             while True:
-                await wake.wait()
-                wake.clear()
-                waiting = self._dirty[partition]
-                while (left := waiting.since + tick + self._patience(partition) - time.monotonic()) > 0:  # noqa: ASYNC110  time and lag, no event
+                if (round_ := waiting.oldest) is None:
+                    await wake.wait()
+                    wake.clear()
+                    continue
+                patience = self._patience(partition)
+                waiting.span_seconds = SPAN * max(tick, patience)
+                if (left := round_.since + tick + patience - time.monotonic()) > 0:
                     await asyncio.sleep(min(left, tick))
-                self._dirty[partition] = _Dirty()
-                self._ranking[partition] = waiting
-                await self._rank_all(partition, waiting.users)
-                waiting.ranked.set_result(None)
-                self._ranking.pop(partition, None)
+                    continue
+                self._ranking[partition] = waiting.take()
+                await self._rank_all(partition, round_.users)
+                del self._ranking[partition]
+                round_.ranked.set_result(None)
                 self._app.room_made()
         except (asyncio.CancelledError, NotOwnedError):
             raise
@@ -164,7 +155,8 @@ class RankUsers:
         began = time.perf_counter()
         ranked = rank_slice(
             unit, users, profiles.get, neighbours.get, self._models(), now_ms=_now_ms(), list_length=self._settings.list_length,
-            targets=self._targets, updates_topic=self._updates_topic, least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
+            targets=self._targets, updates_topic=self._updates_topic,
+            least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
         )
         metrics.RANKINGS.labels("changed").inc(len(ranked.changed))
         metrics.RANKINGS.labels("unchanged").inc(ranked.count - len(ranked.changed))
