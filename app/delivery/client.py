@@ -1,16 +1,25 @@
-"""One target's HTTP client: sends a request as data, answers a response as data, or why there is none."""
+"""One target's HTTP client: sends a request as data, answers a response as data, or why there is none.
+
+It stands on aiohttp's connector (names, addresses, TLS), its protocol and its parser, without its ClientSession: what a session adds for
+each request (redirects, cookies, traces, timers, a task that writes) costs five times as much as the rest, and is not wanted here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from types import SimpleNamespace
 from typing import Protocol
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import hdrs
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
+from aiohttp.streams import EofStream, StreamReader
+from yarl import URL
 
 from app.delivery.addresses import AddressRefused, Guard, GuardedResolver, Lookup, system_lookup
 from app.delivery.signing import signed_headers
@@ -34,11 +43,12 @@ class Missing(Enum):
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
     UNREACHABLE = "unreachable"
+    FORBIDDEN = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """The request was not sent, or not answered. Whether it arrived is not known unless it was refused."""
+    """The request was not sent, or not answered. Whether it arrived is not known unless it was refused or forbidden: then it did not."""
 
     missing: Missing
     reason: str
@@ -47,7 +57,9 @@ class NoResponse:
 class Client(Protocol):
     """What sends requests to one target."""
 
-    async def send(self, request: Request) -> Response | NoResponse: ...
+    async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
+        """``may_send`` is asked when the request is about to go into the socket; what it raises is raised."""
+
     async def close(self) -> None: ...
 
 
@@ -55,114 +67,172 @@ class HttpClient:
     """Sends over HTTP/1.1 to checked addresses only; follows no redirect, keeps no cookie, uses no proxy of the environment."""
 
     def __init__(
-        self,
-        *,
-        guard: Guard,
-        timeout_seconds: float,
-        concurrency: int,
-        clock: Callable[[], int],
-        lookup: Lookup = system_lookup,
-        may_send: Callable[[], bool] = lambda: True,
+        self, *, guard: Guard, timeout_seconds: float, concurrency: int, clock: Callable[[], int], lookup: Lookup = system_lookup
     ) -> None:
-        """``may_send`` is asked when the body is about to go into the socket: a process may be frozen at any await before that."""
         self._guard = guard
         self._timeout_seconds = timeout_seconds
         self._concurrency = concurrency
         self._clock = clock
         self._lookup = lookup
-        self._may_send = may_send
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
         self._resolver: GuardedResolver | None = None
+        self._route: _Route | None = None
+        #: Connections that wait for the next request, each with the loop's time since when. At most ``concurrency``.
+        self._idle: list[tuple[Connection, float]] = []
+        self._sweep: asyncio.TimerHandle | None = None
 
-    async def send(self, request: Request) -> Response | NoResponse:
+    async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
         """Name, connection, request and the head of the answer within ``timeout_seconds``; its body within BODY_SECONDS more."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                response = await self._head(request)
+            if (kept := self._take_idle()) is not None:
+                # A kept connection that the server had just closed says nothing about the server. The same id goes again, so a receiver
+                # that did get the first one knows.
+                with suppress(aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    return await self._exchange(kept, request, may_send, deadline)
+            return await self._exchange(await self._connect(request, deadline), request, may_send, deadline)
+        except _Forbidden:
+            return NoResponse(Missing.FORBIDDEN, "the lease or the consent ended before the request was written")
         except TimeoutError:
             return NoResponse(Missing.TIMED_OUT, f"no answer within {self._timeout_seconds:g} s")
         except aiohttp.ClientConnectorError as exc:
             if isinstance(exc.os_error, AddressRefused):
                 return NoResponse(Missing.REFUSED, exc.os_error.strerror or str(exc.os_error))
             return NoResponse(Missing.UNREACHABLE, f"cannot connect: {exc.os_error.strerror or exc.os_error}")
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+        except (aiohttp.ClientError, HttpProcessingError, EofStream, OSError, ValueError) as exc:
             # ValueError: an answer that is not HTTP can surface as one.
             return NoResponse(Missing.UNREACHABLE, f"{type(exc).__name__}: {exc}")
-        async with response:
-            body = await _read_start(response)
-            headers = {name: response.headers[name][:200] for name in _KEPT_HEADERS if name in response.headers}
-            return Response(response.status, headers, body, self._clock())
 
-    async def _head(self, request: Request) -> aiohttp.ClientResponse:
-        reused = SimpleNamespace(connection=False)
+    async def _exchange(self, connection: Connection, request: Request, may_send: Callable[[], bool], deadline: float) -> Response:
+        """The request and its answer over this connection, which is kept for the next one or closed."""
         try:
-            return await self._start(request, reused)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
-            # A kept connection that the server had just closed says nothing about the server. The same id goes again, so a receiver
-            # that did get the first one knows.
-            if isinstance(exc, aiohttp.ClientConnectorError) or not reused.connection:
-                raise
-        return await self._start(request, SimpleNamespace(connection=False))
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None:
+                raise aiohttp.ServerDisconnectedError
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            message = self._message(request)
+            # A process may be frozen at any await before this: no await may come between the question and the socket.
+            if not may_send():
+                raise _Forbidden
+            transport.write(message)
+            timer = asyncio.get_running_loop().call_at(deadline, protocol.set_exception, TimeoutError())
+            try:
+                head, payload = await protocol.read()
+                while 100 <= head.code <= 199 and head.code != 101:
+                    head, payload = await protocol.read()
+            finally:
+                timer.cancel()
+            body = payload.read_nowait(MAX_RESPONSE_BYTES) if payload.is_eof() and not payload.exception() else await _start_of(payload)
+        except BaseException:
+            connection.close()
+            raise
+        if payload.is_eof():
+            self._keep(connection)
+        else:
+            connection.close()
+        headers = {name: head.headers[name][:200] for name in _KEPT_HEADERS if name in head.headers}
+        return Response(head.code, headers, body, self._clock())
 
-    async def _start(self, request: Request, reused: SimpleNamespace) -> aiohttp.ClientResponse:
-        return await self._connected().request(
-            request.method, request.url, data=_Leased(request.body, self._may_send), headers=signed_headers(request, self._clock()),
-            allow_redirects=False, trace_request_ctx=reused,
-        )
+    def _message(self, request: Request) -> bytes:
+        """Head and body as they go into the socket, in one piece: without its body a request is none."""
+        lines = [self._route_of(request).head]
+        for name, value in signed_headers(request, self._clock()).items():
+            if "\r" in value or "\n" in value or "\0" in value:
+                raise ValueError(f"the header {name} has a line break in it")
+            lines.append(f"{name}: {value}\r\n")
+        lines.append(f"content-length: {len(request.body)}\r\n\r\n")
+        return "".join(lines).encode() + request.body
 
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            traces = aiohttp.TraceConfig()
-            traces.on_connection_reuseconn.append(_note_reuse)
+    def _route_of(self, request: Request) -> _Route:
+        if self._route is None or (self._route.method, self._route.url) != (request.method, request.url):
+            self._route = _Route.to(request)
+        return self._route
+
+    async def _connect(self, request: Request, deadline: float) -> Connection:
+        if self._connector is None:
             self._resolver = GuardedResolver(self._guard, self._lookup)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=self._resolver, socket_factory=self._guard.socket, limit=self._concurrency,
-                    keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=DNS_CACHE_SECONDS,
-                ),
-                timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
-                headers={"user-agent": "Tidings", "accept-encoding": "identity"}, trace_configs=[traces],
+            self._connector = aiohttp.TCPConnector(
+                resolver=self._resolver, socket_factory=self._guard.socket, limit=self._concurrency, ttl_dns_cache=DNS_CACHE_SECONDS,
             )
-        return self._session
+        async with asyncio.timeout_at(deadline):
+            return await self._connector.connect(self._route_of(request).prepared, [], aiohttp.ClientTimeout(total=None))
+
+    def _take_idle(self) -> Connection | None:
+        """The connection that was used last, if it still stands and is silent."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection, since = self._idle.pop()
+            protocol = connection.protocol
+            if now - since <= KEEP_ALIVE_SECONDS and protocol is not None and protocol.is_connected() and not protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        if self._connector is None or self._connector.closed or connection.protocol is None or connection.protocol.should_close:
+            connection.close()
+            return
+        self._idle.append((connection, loop.time()))
+        if self._sweep is None:
+            self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old)
+
+    def _close_old(self) -> None:
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - KEEP_ALIVE_SECONDS
+        for connection, since in self._idle:
+            if since <= latest:
+                connection.close()
+        self._idle = [(connection, since) for connection, since in self._idle if since > latest]
+        self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old) if self._idle else None
 
     async def close(self) -> None:
         """Closes all connections."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection, _ in self._idle:
+            connection.close()
+        self._idle = []
+        if self._connector is not None:
+            await self._connector.close()
         if self._resolver is not None:
             await self._resolver.close()
 
 
-class _Leased(aiohttp.BytesPayload):
-    """A body that is written only by who may still write it; without it the receiver gets half a request, which is none."""
-
-    def __init__(self, body: bytes, may_send: Callable[[], bool]) -> None:
-        super().__init__(body)
-        self._may_send = may_send
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if not self._may_send():
-            raise OSError("the lease ended before the request was written")
-        await super().write_with_length(writer, content_length)
+class _Forbidden(Exception):
+    """Whoever asked to send may not any more."""
 
 
-async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.connection = True
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What is the same in all requests to one URL."""
+
+    method: str
+    url: str
+    head: str
+    #: What the connector wants to know: never sent, it only names the host, the port and TLS.
+    prepared: ClientRequest
+
+    @classmethod
+    def to(cls, request: Request) -> _Route:
+        """Raises aiohttp.InvalidURL, which is a ValueError."""
+        url = URL(request.url)
+        prepared = ClientRequest(request.method, url, loop=asyncio.get_running_loop())
+        head = (
+            f"{request.method} {url.raw_path_qs} HTTP/1.1\r\nhost: {prepared.headers[hdrs.HOST]}\r\n"
+            "user-agent: Tidings\r\naccept: */*\r\naccept-encoding: identity\r\n"
+        )
+        return cls(request.method, request.url, head, prepared)
 
 
-async def _read_start(response: aiohttp.ClientResponse) -> bytes:
+async def _start_of(payload: StreamReader) -> bytes:
     """The first MAX_RESPONSE_BYTES of the body, or what comes of it in BODY_SECONDS: the head said what matters."""
     body = bytearray()
-    try:
+    with suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError
         async with asyncio.timeout(BODY_SECONDS):
             while len(body) < MAX_RESPONSE_BYTES:
-                chunk = await response.content.read(MAX_RESPONSE_BYTES - len(body))
+                chunk = await payload.read(MAX_RESPONSE_BYTES - len(body))
                 if not chunk:
-                    return bytes(body)
+                    break
                 body += chunk
-    except (aiohttp.ClientError, OSError):
-        # OSError: TimeoutError is one.
-        pass
-    response.close()
     return bytes(body)

@@ -1,14 +1,14 @@
-"""One target's lane: who waits, who is next, how many at once. It holds user ids, no bodies, and does no I/O.
+"""One target's lane: who waits, who is next. It holds user ids, no bodies, and does no I/O.
 
-A user is in one of three places: ready (in the order they came), timed (until a moment), or in a turn (being looked at, marked or sent).
-One turn per user is what keeps it to one request in flight per target and user.
+A user is in one of three places: ready (in the order they came, by partition), timed (until a moment), or in a turn (being looked at,
+marked, sent or recorded). One turn per user is what keeps it to one request in flight per target and user.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 #: Timers that were superseded stay in the heap until their time, or until there are more of them than this and than live ones.
@@ -20,14 +20,16 @@ class Turn:
     """A user's turn at the target."""
 
     user_id: str
+    partition: int
 
 
 class Lane:
     """Its size is the number of users who are due at the target, on this worker: an id, a place in a queue or heap, no more for each."""
 
-    def __init__(self, concurrency: int) -> None:
-        self._concurrency = concurrency
-        self._ready: OrderedDict[str, None] = OrderedDict()
+    def __init__(self, partition_of: Callable[[str], int]) -> None:
+        self._partition_of = partition_of
+        #: Partitions that have ready users, the next one first.
+        self._ready: OrderedDict[int, OrderedDict[str, None]] = OrderedDict()
         self._timed: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
         self._turns: dict[str, Turn] = {}
@@ -36,31 +38,52 @@ class Lane:
         self.disabled = False
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._timed) + len(self._turns)
+        return sum(map(len, self._ready.values())) + len(self._timed) + len(self._turns)
 
     @property
     def open_turns(self) -> int:
         """Turns that have not ended, those of users who were forgotten meanwhile included."""
         return self._open_turns
 
-    def due(self, user_ids: Iterable[str]) -> None:
-        """The users have something new, or may have. One who is in a turn is looked at again when it ends."""
-        for user_id in user_ids:
-            if user_id not in self._turns:
-                self._timed.pop(user_id, None)
-                self._ready.setdefault(user_id)
+    @property
+    def has_ready(self) -> bool:
+        """Whether someone waits for nothing but a turn."""
+        return bool(self._ready)
 
-    def take(self, now_ms: int) -> Turn | None:
-        """The next turn, or None: nobody is ready, or the target is paused, disabled or has all the turns that it may have."""
-        if self.disabled or self._open_turns >= self._concurrency or now_ms < self._paused_until_ms:
-            return None
+    def due(self, user_ids: Iterable[str]) -> set[int]:
+        """The users have something new, or may have. Who is in a turn is looked at again when it ends; returns their partitions."""
+        in_turns = set()
+        for user_id in user_ids:
+            if (turn := self._turns.get(user_id)) is not None:
+                in_turns.add(turn.partition)
+            else:
+                self._timed.pop(user_id, None)
+                self._make_ready(user_id)
+        return in_turns
+
+    def take(self, now_ms: int, limit: int, busy: Collection[int] = ()) -> list[Turn]:
+        """The next turns, at most ``limit``, all of one partition, which is none of ``busy``, so that one write can mark them all.
+
+        None if nobody is ready, or the target is paused or disabled. Partitions take turns; in each, who came first goes first.
+        """
+        if limit < 1 or not self.is_open(now_ms):
+            return []
         self._ring(now_ms)
-        if not self._ready:
-            return None
-        user_id, _ = self._ready.popitem(last=False)
-        turn = self._turns[user_id] = Turn(user_id)
-        self._open_turns += 1
-        return turn
+        partition = next((p for p in self._ready if p not in busy), None)
+        if partition is None:
+            return []
+        users = self._ready[partition]
+        turns: list[Turn] = []
+        while users and len(turns) < limit:
+            user_id, _ = users.popitem(last=False)
+            turn = self._turns[user_id] = Turn(user_id, partition)
+            turns.append(turn)
+        if users:
+            self._ready.move_to_end(partition)
+        else:
+            del self._ready[partition]
+        self._open_turns += len(turns)
+        return turns
 
     def holds(self, turn: Turn) -> bool:
         """Whether the turn still counts: the user was not forgotten since."""
@@ -73,7 +96,7 @@ class Lane:
             return
         del self._turns[turn.user_id]
         if again_at_ms == 0:
-            self._ready.setdefault(turn.user_id)
+            self._make_ready(turn.user_id)
         elif again_at_ms is not None:
             self._timed[turn.user_id] = again_at_ms
             heapq.heappush(self._heap, (again_at_ms, turn.user_id))
@@ -83,31 +106,43 @@ class Lane:
         """Nobody's turn before then."""
         self._paused_until_ms = max(self._paused_until_ms, until_ms)
 
-    def forget(self, is_gone: Callable[[str], bool]) -> None:
-        """Drop the users who are gone. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""
-        self._ready = OrderedDict.fromkeys(u for u in self._ready if not is_gone(u))
-        self._timed = {u: at for u, at in self._timed.items() if not is_gone(u)}
-        self._turns = {u: turn for u, turn in self._turns.items() if not is_gone(u)}
+    def is_open(self, now_ms: int) -> bool:
+        """Whether requests may go to the target: it is neither disabled nor paused."""
+        return not self.disabled and now_ms >= self._paused_until_ms
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """Drop the users of these partitions. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""
+        for partition in partitions:
+            self._ready.pop(partition, None)
+        self._timed = {u: at for u, at in self._timed.items() if self._partition_of(u) not in partitions}
+        self._turns = {u: turn for u, turn in self._turns.items() if turn.partition not in partitions}
         self._drop_stale_timers()
 
     def users(self) -> list[str]:
         """Everyone in the lane."""
-        return [*self._ready, *self._timed, *self._turns]
+        return [*(u for users in self._ready.values() for u in users), *self._timed, *self._turns]
 
     def next_at_ms(self) -> int | None:
-        """When ``take`` may next have a turn; None: not before someone becomes due or a turn ends."""
-        if self.disabled or self._open_turns >= self._concurrency:
+        """When ``take`` may next have a turn that nothing else announces; None: not before someone becomes due or a turn ends."""
+        if self.disabled:
             return None
         if self._ready:
             return self._paused_until_ms
         return max(self._heap[0][0], self._paused_until_ms) if self._heap else None
+
+    def _make_ready(self, user_id: str) -> None:
+        partition = self._partition_of(user_id)
+        users = self._ready.get(partition)
+        if users is None:
+            users = self._ready[partition] = OrderedDict()
+        users.setdefault(user_id)
 
     def _ring(self, now_ms: int) -> None:
         while self._heap and self._heap[0][0] <= now_ms:
             at_ms, user_id = heapq.heappop(self._heap)
             if self._timed.get(user_id) == at_ms:
                 del self._timed[user_id]
-                self._ready.setdefault(user_id)
+                self._make_ready(user_id)
 
     def _drop_stale_timers(self) -> None:
         if len(self._heap) > 2 * len(self._timed) + _MAX_STALE_TIMERS:

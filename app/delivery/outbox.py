@@ -43,7 +43,12 @@ class Send:
 def next_step(entry: OutboxEntry | None, target: str, now_ms: int) -> NotDue | WaitUntil | Send:
     """What is to be done now for one user at one target."""
     delivery = delivery_of(entry, target) if entry else None
-    if delivery is None or not is_due(delivery):
+    return NotDue() if delivery is None else step_of(delivery, now_ms)
+
+
+def step_of(delivery: Delivery, now_ms: int) -> NotDue | WaitUntil | Send:
+    """The same for the target's side of the entry."""
+    if not is_due(delivery):
         return NotDue()
     # Bounded from here: the worker that wrote these may have had another idea of the time.
     until_ms = max(min(delivery.in_flight_until_ms, now_ms + MAX_FLIGHT_MS), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
@@ -52,7 +57,10 @@ def next_step(entry: OutboxEntry | None, target: str, now_ms: int) -> NotDue | W
 
 def delivery_of(entry: OutboxEntry, target: str) -> Delivery | None:
     """The target's side of the entry, if the user was ever due there."""
-    return next((d for d in entry.deliveries if d.target == target), None)
+    for delivery in entry.deliveries:
+        if delivery.target == target:
+            return delivery
+    return None
 
 
 def is_due(delivery: Delivery) -> bool:
@@ -150,6 +158,13 @@ def release(entry: OutboxEntry, target: str, version: int, reason: str) -> None:
     delivery = _delivery(entry, target)
     _end_flight(delivery, version)
     delivery.last_error = reason[:MAX_ERROR_CHARS]
+
+
+def unmark(entry: OutboxEntry, target: str, version: int, until_ms: int) -> None:
+    """The request that the mark announced was not sent, and will not be: the user is due as before. Another's mark stays."""
+    delivery = _delivery(entry, target)
+    if delivery.in_flight_until_ms == until_ms:
+        _end_flight(delivery, version)
 
 
 def withhold(entry: OutboxEntry, target: str, version: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from itertools import islice
 
 from app.delivery.ledger import Change
@@ -22,24 +21,24 @@ class TableOutboxStore:
         self._outbox = outbox
         self._partition_of = partition_of
 
-    def entry(self, user_id: str) -> OutboxEntry | None:
-        return self._outbox.state(self._partition_of(user_id)).get(user_id.encode())
+    def partition_of(self, user_id: str) -> int:
+        return self._partition_of(user_id)
 
-    async def write(self, changes: Mapping[str, Change]) -> None:
-        by_partition: dict[int, dict[str, Change]] = {}
-        for user_id, change in changes.items():
-            by_partition.setdefault(self._partition_of(user_id), {})[user_id] = change
-        await asyncio.gather(*(self._write(partition, changes) for partition, changes in by_partition.items()))
+    def entry(self, partition: int, user_id: str) -> OutboxEntry | None:
+        return self._outbox.state(partition).get(user_id.encode())
 
-    async def _write(self, partition: int, changes: Mapping[str, Change]) -> None:
+    async def write(self, partition: int, changes: Mapping[str, Change]) -> bool:
         def apply(unit: Unit[OutboxEntry]) -> None:
             for user_id, change in changes.items():
                 key = user_id.encode()
                 if unit.state.get(key) is not None:
                     change(unit.state.obtain(key))
 
-        with suppress(NotOwnedError):  # its next owner finds what is durable, and takes it from there
+        try:
             await self._app.apply_to(self._outbox, partition, apply)
+        except NotOwnedError:
+            return False  # its next owner finds what is durable, and takes it from there
+        return True
 
     def entries(self, partition: int) -> Iterator[tuple[str, OutboxEntry]]:
         """All users of a partition with their entries, as they are durable."""

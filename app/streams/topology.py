@@ -109,14 +109,16 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     async def owned(partitions: Iterable[int]) -> None:
         # Only what did not come back: the outcome of a request of a partition that did is still wanted.
         if lost := held - set(partitions):
-            deliverer.revoke(partition_of_id, lost)
+            deliverer.revoke(lost)
         held.clear()
         held.update(partitions)
         await ranker.begin(partitions)
         pending.begin(partitions)
+        deliverer.resume()
 
     async def given_up() -> None:
         pending.stop()
+        await deliverer.rest()
         await ranker.give_up()
 
     app.may_read.append(lambda tp: tp.topic != names.events or ranker.has_room(tp.partition))

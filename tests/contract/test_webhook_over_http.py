@@ -42,6 +42,10 @@ async def _raw_server(serve: object) -> AsyncIterator[int]:
         server.close()
 
 
+def _always() -> bool:
+    return True
+
+
 def _post(url: str) -> Request:
     return Request("POST", url, {"content-type": "application/json"}, b"{}")
 
@@ -73,15 +77,13 @@ async def test_a_worker_frozen_between_the_last_check_and_the_socket_sends_nothi
     people = People(store, ["inbox"])
     people.change("ann", "mug")
     async with Inbox() as inbox:
-        client = HttpClient(
-            guard=Guard(("127.0.0.0/8",)), timeout_seconds=2, concurrency=4, clock=real_clock, may_send=lambda: leases[0]
-        )
+        client = HttpClient(guard=Guard(("127.0.0.0/8",)), timeout_seconds=2, concurrency=4, clock=real_clock)
         target = webhook(url=inbox.url)
         rendered = people.render("ann")
         assert rendered is not None
-        first = await client.send(target.request(rendered))
+        first = await client.send(target.request(rendered), lambda: leases[0])
         leases[0] = False
-        second = await client.send(target.request(rendered))
+        second = await client.send(target.request(rendered), lambda: leases[0])
         await client.close()
     assert isinstance(first, Response)
     assert isinstance(second, NoResponse)
@@ -194,7 +196,7 @@ async def test_410_ends_all_requests_to_a_target() -> None:
 )
 async def test_no_form_of_a_private_address_gets_a_request(host: str) -> None:
     async with Inbox() as inbox, _client(allow=(), timeout_seconds=1) as client:
-        answer = await client.send(_post(f"http://{host}:{inbox.port}/hook"))
+        answer = await client.send(_post(f"http://{host}:{inbox.port}/hook"), _always)
         assert isinstance(answer, NoResponse)
         assert answer.missing is not Missing.TIMED_OUT, "refused, not tried"
         assert inbox.got == []
@@ -221,11 +223,11 @@ async def test_a_name_that_turns_private_after_the_first_look_is_not_connected_t
 
     async with Inbox() as inbox:
         async with _client(allow=("127.0.0.1/32",), lookup=rebinding) as client:
-            first = await client.send(_raw_signed(f"http://rebinding.example:{inbox.port}/hook"))
+            first = await client.send(_raw_signed(f"http://rebinding.example:{inbox.port}/hook"), _always)
             assert isinstance(first, Response)
             assert first.status == 204
         async with _client(allow=("127.0.0.1/32",), lookup=rebinding) as client:
-            second = await client.send(_raw_signed(f"http://rebinding.example:{inbox.port}/hook"))
+            second = await client.send(_raw_signed(f"http://rebinding.example:{inbox.port}/hook"), _always)
         assert second == NoResponse(
             Missing.REFUSED, "rebinding.example is at 127.0.0.2, which is not a public address; delivery.allow_networks can allow it"
         )
@@ -243,7 +245,7 @@ async def test_a_name_that_does_not_exist_is_unreachable() -> None:
         raise OSError(-2, "Name or service not known")
 
     async with _client(lookup=nowhere) as client:
-        answer = await client.send(_post("http://nowhere.example/"))
+        answer = await client.send(_post("http://nowhere.example/"), _always)
     assert isinstance(answer, NoResponse)
     assert answer.missing is Missing.UNREACHABLE
     assert "Name or service not known" in answer.reason
@@ -255,7 +257,7 @@ async def test_a_resolver_that_hangs_is_timed_out() -> None:
         return [(2, "127.0.0.1")]
 
     async with _client(timeout_seconds=0.2, lookup=slow) as client:
-        answer = await client.send(_post("http://slow.example/"))
+        answer = await client.send(_post("http://slow.example/"), _always)
     assert isinstance(answer, NoResponse)
     assert answer.missing is Missing.TIMED_OUT
 
@@ -277,7 +279,7 @@ async def test_an_endless_answer_is_read_up_to_the_limit() -> None:
         writer.close()
 
     async with _raw_server(endless) as port, _client() as client:
-        answer = await client.send(_post(f"http://127.0.0.1:{port}/"))
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
         assert isinstance(answer, Response)
         assert (answer.status, len(answer.body)) == (500, MAX_RESPONSE_BYTES)
         await asyncio.sleep(0.05)
@@ -292,7 +294,7 @@ async def test_a_success_whose_body_never_comes_is_a_success() -> None:
         writer.close()
 
     async with _raw_server(drip) as port, _client(timeout_seconds=5) as client:
-        answer = await client.send(_post(f"http://127.0.0.1:{port}/"))
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
     assert isinstance(answer, Response)
     assert (answer.status, answer.body) == (200, b"ab")
 
@@ -307,7 +309,7 @@ async def test_an_answer_that_is_not_http_is_a_failure(noise: bytes) -> None:
         writer.close()
 
     async with _raw_server(serve) as port, _client() as client:
-        answer = await client.send(_post(f"http://127.0.0.1:{port}/"))
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
     assert isinstance(answer, NoResponse)
     assert answer.missing is Missing.UNREACHABLE
 
@@ -328,7 +330,7 @@ async def test_a_connection_that_the_server_closed_while_idle_is_replaced_at_onc
 
     async with _raw_server(one_answer_each) as port, _client() as client:
         for _ in range(2):
-            answer = await client.send(_post(f"http://127.0.0.1:{port}/"))
+            answer = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
             assert isinstance(answer, Response)
     assert connections == 2
 
@@ -343,7 +345,7 @@ async def test_a_connection_that_drops_each_request_is_a_failure_after_one() -> 
         writer.transport.abort()
 
     async with _raw_server(drop) as port, _client() as client:
-        assert isinstance(await client.send(_post(f"http://127.0.0.1:{port}/")), NoResponse)
+        assert isinstance(await client.send(_post(f"http://127.0.0.1:{port}/"), _always), NoResponse)
     assert connections == 1
 
 
@@ -351,7 +353,7 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monkey
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
     async with Inbox() as inbox, _client() as client:
-        answer = await client.send(_raw_signed(inbox.url))
+        answer = await client.send(_raw_signed(inbox.url), _always)
         assert isinstance(answer, Response)
 
 
@@ -364,5 +366,5 @@ async def test_a_cookie_is_not_sent_back() -> None:
 
     async with Inbox(answer) as inbox, _client() as client:
         for _ in range(2):
-            await client.send(_raw_signed(inbox.url))
+            await client.send(_raw_signed(inbox.url), _always)
     assert cookies == [None, None]

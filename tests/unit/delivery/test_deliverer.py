@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from app.delivery.client import Missing, NoResponse
-from app.delivery.deliverer import MARK_MARGIN_MS, Deliverer
+from app.delivery.deliverer import Deliverer
+from app.delivery.line import MARK_MARGIN_MS
 from app.destinations import Request, Response
 from app.errors import ProduceError, SettingsError
 from app.metrics import REGISTRY
@@ -385,7 +386,7 @@ async def test_a_worker_may_die_at_any_step_and_the_next_one_converges(dies: str
         return answered(200)
 
     class _DiesAfterMark(MemoryClient):
-        async def send(self, request: Request) -> Response | NoResponse:
+        async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
             died.set()
             await forever.wait()
             raise AssertionError
@@ -541,12 +542,13 @@ async def test_the_outcome_of_a_revoked_users_request_is_ignored() -> None:
         return answered(200)
 
     world.client.answer = answer
+    world.store.partitions = {"ann": 0, "bob": 1}.__getitem__
     for user in ("ann", "bob"):
         world.people.change(user)
     async with _running(world.worker()) as deliverer:
         deliverer.due(["ann", "bob"])
         await until(lambda: len(world.client.got) == 2)
-        deliverer.revoke(lambda user: 0 if user == "ann" else 1, {0})
+        deliverer.revoke({0})
         go_on.set()
         await until(lambda: world.store.delivery("bob").confirmed_version == 1)
         await asyncio.sleep(0.02)
@@ -557,7 +559,7 @@ async def test_the_outcome_of_a_revoked_users_request_is_ignored() -> None:
 async def test_users_of_others_are_forgotten() -> None:
     world = _World()
     world.people.change("ann")
-    world.store.owned = lambda _: False
+    world.store.not_owned = {0}
     async with _running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: _due_users() == 0)
@@ -568,7 +570,7 @@ async def test_a_user_lost_while_the_mark_was_written_is_not_sent() -> None:
     world = _World()
 
     async def lose(changes: Mapping[str, Any]) -> None:
-        world.store.owned = lambda _: False
+        world.store.not_owned = {0}
 
     world.store.before_write = lose
     world.people.change("ann")

@@ -12,117 +12,148 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from app.delivery.lane import Lane, Turn, divide
 
 
+def _lane() -> Lane:
+    return Lane(lambda _: 0)
+
+
+def _take(lane: Lane, now_ms: int) -> Turn | None:
+    return next(iter(lane.take(now_ms, 1)), None)
+
+
 def test_users_are_taken_in_the_order_they_came_each_once() -> None:
-    lane = Lane(10)
+    lane = _lane()
     lane.due(["b", "a", "b"])
     lane.due(["a", "c"])
-    taken = [turn.user_id for turn in iter(lambda: lane.take(0), None)]
+    taken = [turn.user_id for turn in iter(lambda: _take(lane, 0), None)]
     assert taken == ["b", "a", "c"]
 
 
 def test_a_user_in_a_turn_is_not_taken_again_until_it_ends() -> None:
-    lane = Lane(10)
+    lane = _lane()
     lane.due(["a"])
-    turn = lane.take(0)
+    turn = _take(lane, 0)
     assert turn
     lane.due(["a"])
-    assert lane.take(0) is None
+    assert _take(lane, 0) is None
     lane.end(turn, 0)
-    assert lane.take(0) is not None
+    assert _take(lane, 0) is not None
 
 
-def test_no_more_turns_than_the_concurrency_allows() -> None:
-    lane = Lane(2)
+def test_no_more_turns_are_taken_at_once_than_asked_for() -> None:
+    lane = _lane()
     lane.due("abc")
-    first = lane.take(0)
-    assert first
-    assert lane.take(0)
-    assert lane.take(0) is None
-    assert lane.next_at_ms() is None
-    lane.end(first, None)
-    assert lane.take(0)
+    assert lane.take(0, 0) == []
+    assert lane.take(0, -1) == []
+    assert [turn.user_id for turn in lane.take(0, 2)] == ["a", "b"]
+    assert [turn.user_id for turn in lane.take(0, 2)] == ["c"]
+    assert lane.open_turns == 3
+
+
+def test_turns_that_are_taken_together_are_of_one_partition_and_partitions_take_turns() -> None:
+    lane = Lane(lambda user: int(user[0]))
+    lane.due(["0a", "1a", "0b", "2a", "0c", "1b"])
+    taken = [[turn.user_id for turn in turns] for turns in iter(lambda: lane.take(0, 2), [])]
+    assert taken == [["0a", "0b"], ["1a", "1b"], ["2a"], ["0c"]]
+
+
+def test_a_busy_partition_is_passed_over_and_keeps_its_place() -> None:
+    lane = Lane(lambda user: int(user[0]))
+    lane.due(["0a", "1a"])
+    assert [turn.user_id for turn in lane.take(0, 9, busy={0})] == ["1a"]
+    assert lane.take(0, 9, busy={0}) == []
+    assert [turn.user_id for turn in lane.take(0, 9)] == ["0a"]
+
+
+def test_whoever_becomes_due_in_a_turn_is_told_of_by_partition() -> None:
+    lane = Lane(lambda user: int(user[0]))
+    assert lane.due(["0a", "1a"]) == set()
+    lane.take(0, 9)
+    assert lane.due(["0a", "1a", "1b"]) == {0}
 
 
 def test_a_timed_user_is_ready_when_the_time_comes_or_when_something_new_comes() -> None:
-    lane = Lane(2)
+    lane = _lane()
     lane.due("ab")
     for user in "ab":
-        turn = lane.take(0)
+        turn = _take(lane, 0)
         assert turn
         lane.end(turn, 1000 if user == "a" else 2000)
     assert lane.next_at_ms() == 1000
-    assert lane.take(999) is None
-    first = lane.take(1000)
+    assert _take(lane, 999) is None
+    first = _take(lane, 1000)
     assert first
     assert first.user_id == "a"
-    assert lane.take(1999) is None
+    assert _take(lane, 1999) is None
     lane.due(["b"])
-    second = lane.take(1999)
+    second = _take(lane, 1999)
     assert second
     assert second.user_id == "b"
     lane.end(second, None)
-    assert lane.take(3000) is None, "the superseded timer makes nobody ready"
+    assert _take(lane, 3000) is None, "the superseded timer makes nobody ready"
 
 
 def test_a_paused_lane_has_no_turn_before_its_time() -> None:
-    lane = Lane(2)
+    lane = _lane()
     lane.due(["a"])
     lane.pause(1000)
     lane.pause(500)
-    assert lane.take(999) is None
+    assert _take(lane, 999) is None
     assert lane.next_at_ms() == 1000
-    assert lane.take(1000)
+    assert _take(lane, 1000)
 
 
 def test_a_disabled_lane_keeps_its_users_and_gives_no_turn() -> None:
-    lane = Lane(2)
+    lane = _lane()
     lane.due(["a"])
     lane.disabled = True
-    assert lane.take(0) is None
+    assert _take(lane, 0) is None
     assert len(lane) == 1
 
 
 def test_a_forgotten_users_turn_keeps_its_slot_but_counts_no_more() -> None:
-    lane = Lane(1)
+    lane = _lane()
     lane.due(["a"])
-    old = lane.take(0)
+    old = _take(lane, 0)
     assert old
-    lane.forget(lambda _: True)
+    lane.forget({0})
     assert not lane.holds(old)
-    assert len(lane) == 0
+    assert (len(lane), lane.open_turns) == (0, 1), "the old request is still on the wire"
     lane.due(["a"])
-    assert lane.take(0) is None, "the old request is still on the wire"
-    lane.end(old, 0)
-    new = lane.take(0)
+    new = _take(lane, 0)
     assert new
+    lane.end(old, 0)
     assert lane.holds(new)
     assert not lane.holds(old)
-    assert lane.take(0) is None
+    assert (_take(lane, 0), lane.open_turns) == (None, 1)
 
 
 def test_a_hundred_thousand_users_are_no_trouble() -> None:
-    lane = Lane(8)
+    lane = Lane(lambda user: int(user[-1]))
     users = [f"user-{i}" for i in range(100_000)]
     started = time.perf_counter()
     lane.due(users)
     for at_ms in range(100_000):
-        turn = lane.take(0)
+        turn = _take(lane, 0)
         assert turn
         lane.end(turn, 1 + at_ms)
     lane.due(users)
-    lane.forget(lambda user: user.endswith("7"))
+    lane.forget({7})
     assert len(lane) == 90_000
     assert time.perf_counter() - started < 30, "quadratic would take minutes"
 
 
 def test_superseded_timers_do_not_pile_up() -> None:
-    lane = Lane(1)
+    lane = _lane()
     for round_ in range(20_000):
         lane.due(["a"])
-        turn = lane.take(0)
+        turn = _take(lane, 0)
         assert turn
         lane.end(turn, 10**12 + round_)
     assert len(lane._heap) < 2000
+
+
+def _partition_of(user: str) -> int:
+    return ord(user) % 3
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -130,7 +161,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lane = Lane(3)
+        self.lane = Lane(_partition_of)
         self.now_ms = 0
         self.turns: list[Turn] = []
         self.inside: set[str] = set()
@@ -140,10 +171,12 @@ class LaneMachine(RuleBasedStateMachine):
         self.lane.due([user])
         self.inside.add(user)
 
-    @rule()
-    def take(self) -> None:
-        turn = self.lane.take(self.now_ms)
-        if turn is not None:
+    @rule(limit=st.integers(0, 3), busy=st.sets(st.integers(0, 2), max_size=2))
+    def take(self, limit: int, busy: set[int]) -> None:
+        turns = self.lane.take(self.now_ms, limit, busy)
+        assert len(turns) <= limit
+        assert len({turn.partition for turn in turns} - busy) == bool(turns)
+        for turn in turns:
             assert all(t.user_id != turn.user_id or not self.lane.holds(t) for t in self.turns)
             self.turns.append(turn)
 
@@ -158,8 +191,8 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from("abcdefgh"))
     def forget(self, user: str) -> None:
-        self.lane.forget(lambda u: u == user)
-        self.inside.discard(user)
+        self.lane.forget({_partition_of(user)})
+        self.inside -= {u for u in self.inside if _partition_of(u) == _partition_of(user)}
 
     @rule(by=st.integers(1, 20))
     def wait(self, by: int) -> None:
@@ -169,16 +202,17 @@ class LaneMachine(RuleBasedStateMachine):
     def the_lane_holds_whom_it_should(self) -> None:
         assert sorted(self.lane.users()) == sorted(self.inside)
         assert len(self.lane) == len(self.inside)
-        assert self.lane.open_turns == len(self.turns) <= 3
+        assert self.lane.open_turns == len(self.turns)
 
     def teardown(self) -> None:
         """Everyone inside gets a turn in the end."""
         for turn in self.turns:
             self.lane.end(turn, 0)
         waiting = set(self.inside)
-        while (turn := self.lane.take(10**9)) is not None:
-            waiting.discard(turn.user_id)
-            self.lane.end(turn, None)
+        while turns := self.lane.take(10**9, 2):
+            for turn in turns:
+                waiting.discard(turn.user_id)
+                self.lane.end(turn, None)
         assert not waiting
 
 

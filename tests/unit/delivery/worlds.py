@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from app.delivery import outbox
-from app.delivery.client import Client, NoResponse
+from app.delivery.client import Client, Missing, NoResponse
 from app.delivery.deliverer import Deliverer
 from app.destinations import Destination, Rendered, Request, Response, Webhook
 from app.errors import NotOwnedError
@@ -46,25 +46,38 @@ class DictStore:
     def __init__(self, log: dict[str, bytes] | None = None) -> None:
         self.log: dict[str, bytes] = {} if log is None else log
         self.entries = {user_id: OutboxEntry.FromString(value) for user_id, value in self.log.items()}
-        self.owned: Callable[[str], bool] = lambda _: True
+        self.partitions: Callable[[str], int] = lambda _: 0
+        self.not_owned: set[int] = set()
+        #: Awaited between a change and its durability.
         self.before_write: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
         self.writes = 0
+        self.users_written = 0
 
-    def entry(self, user_id: str) -> OutboxEntry | None:
-        if not self.owned(user_id):
-            raise NotOwnedError(f"{user_id} is another worker's")
+    def partition_of(self, user_id: str) -> int:
+        return self.partitions(user_id)
+
+    def entry(self, partition: int, user_id: str) -> OutboxEntry | None:
+        if partition in self.not_owned:
+            raise NotOwnedError(f"partition {partition} is another worker's")
         return self.entries.get(user_id)
 
-    async def write(self, changes: Mapping[str, Callable[[OutboxEntry], None]]) -> None:
+    async def write(self, partition: int, changes: Mapping[str, Callable[[OutboxEntry], None]]) -> bool:
+        """As the engine does it: changed at once, then durable, or lost."""
         self.writes += 1
+        self.users_written += len(changes)
+        if partition in self.not_owned:
+            return False
+        for user_id, change in changes.items():
+            assert self.partition_of(user_id) == partition
+            change(self.entries[user_id])
+        values = {user_id: self.entries[user_id].SerializeToString() for user_id in changes}
         if self.before_write is not None:
             await self.before_write(changes)
-        for user_id, change in changes.items():
-            if self.owned(user_id):
-                change(self.entries[user_id])
         await asyncio.sleep(0)
-        for user_id in changes:
-            self.log[user_id] = self.entries[user_id].SerializeToString()
+        if partition in self.not_owned:
+            return False
+        self.log.update(values)
+        return True
 
     def delivery(self, user_id: str, target: str = "inbox") -> Delivery:
         found = outbox.delivery_of(self.entries[user_id], target)
@@ -96,7 +109,7 @@ class People:
         return update.version
 
     def render(self, user_id: str) -> Rendered | None:
-        entry = self.store.entry(user_id)
+        entry = self.store.entry(self.store.partition_of(user_id), user_id)
         if entry is None or user_id in self.refusing:
             return None
         return Rendered(entry.update, Profile(user_id=user_id))
@@ -115,7 +128,9 @@ class MemoryClient:
         self.most_in_flight: Counter[str] = Counter()
         self.is_closed = False
 
-    async def send(self, request: Request) -> Response | NoResponse:
+    async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
+        if not may_send():
+            return NoResponse(Missing.FORBIDDEN, "asked too late")
         data = orjson.loads(request.body)["data"]
         user_id = data["user_id"]
         self.got.append((user_id, data["version"], request.headers["webhook-id"]))
