@@ -21,6 +21,7 @@ from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables
 from app.domain.profile import SESSION_GAP_MS
 from app.domain.ranking import ScoredList, Situation, rank_situation
+from app.domain.share import encode_share
 from tidings.state.v1.profile_pb2 import Profile
 
 LIST_LENGTH = 20
@@ -192,7 +193,7 @@ class _Run:
         seconds = sorted(self.query_seconds)
         item_bytes = sum(item.ByteSize() for item in self.tables.items.values())
         profile_bytes = sum(profile.ByteSize() for profile in self.tables.profiles.values())
-        share_bytes = sum(share.ByteSize() for share in self.tables.shares.values())
+        share_bytes = sum(len(encode_share(share)) for share in self.tables.shares.values())
         asked = self.in_session.asked
         return Evaluation(
             rows=self.rows,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from app.domain.reminders import HISTORY_CELLS, MAX_RANK, RANK_OF_CELL, SESSION_CELLS
+from app.domain.reminders import HISTORY_CELLS, HISTORY_ONCE, MAX_RANK, RANK_OF_CELL, SESSION_CELLS, SESSION_ONCE, Reminders
+from app.domain.share import Share
 from app.domain.trending import trending_shares
-from tidings.state.v1.share_pb2 import Reminders, Share
 
 #: A cell with few counts leans on its rank alone, as if it had met this many more events like the rank's.
 _RANK_PRIOR = 50.0
 #: Events without a return that every rank, and every cell of the history, begins with.
 _NO_RETURN_RANK = 1.0
 _NO_RETURN_HISTORY = 20.0
+#: Part of what trends at session start.
+_TRENDING_PART = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,18 @@ class GlobalModels:
     history_return: tuple[float, ...]
     #: Product and its share of all touches, best first, at most 60.
     trending: tuple[tuple[str, float], ...]
+    #: By product, what its trend adds to its score at session start.
+    trending_scores: dict[str, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        scores = {product_id: _TRENDING_PART * share for product_id, share in self.trending}
+        object.__setattr__(self, "trending_scores", scores)  # once for all rankings; the models are frozen
 
     @classmethod
     def of(cls, shares: Iterable[Share]) -> GlobalModels:
         """The sum of the shares, in the order of their partitions, so that it does not depend on the order given."""
         ordered = sorted(shares, key=lambda share: share.partition)
-        reminders = [share.reminders for share in ordered if share.reminders.scale > 0]
+        reminders = [share.reminders for share in ordered]
         return cls(
             session_return=_session_return(reminders),
             history_return=_history_return(reminders),
@@ -41,6 +49,7 @@ class GlobalModels:
 
 def _session_return(reminders: Sequence[Reminders]) -> tuple[float, ...]:
     available = _sum([r.session_available for r in reminders], reminders, SESSION_CELLS)
+    _add_once(available, _sum([r.session_once for r in reminders], reminders, len(SESSION_ONCE)), SESSION_ONCE)
     hit = _sum([r.session_hit for r in reminders], reminders, SESSION_CELLS)
     rank_available = [_NO_RETURN_RANK] * (MAX_RANK + 1)
     rank_hit = [0.0] * (MAX_RANK + 1)
@@ -53,6 +62,7 @@ def _session_return(reminders: Sequence[Reminders]) -> tuple[float, ...]:
 
 def _history_return(reminders: Sequence[Reminders]) -> tuple[float, ...]:
     available = _sum([r.history_available for r in reminders], reminders, HISTORY_CELLS)
+    _add_once(available, _sum([r.history_once for r in reminders], reminders, len(HISTORY_ONCE)), HISTORY_ONCE)
     hit = _sum([r.history_hit for r in reminders], reminders, HISTORY_CELLS)
     return tuple(h / (a + _NO_RETURN_HISTORY) for h, a in zip(hit, available, strict=True))
 
@@ -65,3 +75,10 @@ def _sum(counts: Sequence[Sequence[float]], reminders: Sequence[Reminders], size
         for cell, count in enumerate(one):
             total[cell] += count / scale
     return total
+
+
+def _add_once(available: list[float], once: Sequence[float], cells_by_number: Sequence[Sequence[int]]) -> None:
+    """What was counted by the number of products, in the cells that so many fill."""
+    for count, cells in zip(once, cells_by_number, strict=True):
+        for cell in cells:
+            available[cell] += count

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 from app.domain.items import apply_visit, new_item
 from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
-from app.domain.share import fold_share, new_share
+from app.domain.share import Share, fold_share, new_share
 from app.domain.visits import visits_of
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.state.v1.share_pb2 import Share
 
 
 @dataclass(slots=True)

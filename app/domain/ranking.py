@@ -89,12 +89,12 @@ def rank_situation(situation: Situation, models: GlobalModels, source: Neighbour
     linked, expanded = _link_scores(context, lists, source)
     source.damp(linked)
 
-    seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session)} if session else {}
+    seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session).items()} if session else {}
     for product_id in seen_now:
         linked.pop(product_id, None)
     # Scores by link are brought to the sum that returns leave to new products.
     scale = max(_MIN_NEW, 1.0 - sum(seen_now.values())) / (sum(linked.values()) or 1.0)
-    seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session)}
+    seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session).items()}
     trends = {product_id: _TRENDING_PART * share for product_id, share in models.trending} if not session else {}
 
     floor = _floor(linked, length)

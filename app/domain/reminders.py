@@ -8,84 +8,116 @@ person came back to; old counts fade with a half-life of 50,000 events.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-
-from tidings.state.v1.share_pb2 import Reminders
+from dataclasses import dataclass, field
 
 MAX_RANK = 12
 HALF_LIFE_EVENTS = 50_000
 
 _TIMES = 3
 _LAGS = 4
+_PER_RANK = _TIMES * _LAGS
 #: Distinct products in the session -> number of its bucket; only ranks up to the bucket's last size can occur in it.
 _BUCKETS = (0, 0, 1, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4)
 _RANKS_IN_BUCKET = (1, 2, 3, 7, 12)
-_FIRST_OF_BUCKET = tuple(sum(_RANKS_IN_BUCKET[:bucket]) * _TIMES * _LAGS for bucket in range(5))
-SESSION_CELLS = sum(_RANKS_IN_BUCKET) * _TIMES * _LAGS
+_FIRST_OF_BUCKET = tuple(sum(_RANKS_IN_BUCKET[:bucket]) * _PER_RANK for bucket in range(5))
+SESSION_CELLS = sum(_RANKS_IN_BUCKET) * _PER_RANK
+#: Distinct products in the session -> by rank, the cells of products that were touched once, the last one not before either.
+SESSION_ONCE = tuple(
+    tuple(range(first := _FIRST_OF_BUCKET[_BUCKETS[distinct]], first + distinct * _PER_RANK, _PER_RANK)) for distinct in range(MAX_RANK + 1)
+)
 
 #: How many of the last products of earlier sessions are looked at. With 128, 0.001 HR@20 is won on the log with the longest histories.
 HISTORY_DEPTH = 16
-_RANK_BITS = HISTORY_DEPTH.bit_length()
-HISTORY_CELLS = _RANK_BITS * _TIMES
+HISTORY_CELLS = HISTORY_DEPTH.bit_length() * _TIMES
+#: Distinct products of earlier sessions -> by rank, the cells of products that were touched once.
+HISTORY_ONCE = tuple(
+    tuple((rank.bit_length() - 1) * _TIMES for rank in range(1, distinct + 1)) for distinct in range(HISTORY_DEPTH + 1)
+)
 
 #: rank of each session cell, for the back-off to the rank alone.
-RANK_OF_CELL = tuple(rank for ranks in _RANKS_IN_BUCKET for rank in range(1, ranks + 1) for _ in range(_TIMES * _LAGS))
+RANK_OF_CELL = tuple(rank for ranks in _RANKS_IN_BUCKET for rank in range(1, ranks + 1) for _ in range(_PER_RANK))
 
 _GROWTH = 2.0 ** (1.0 / HALF_LIFE_EVENTS)
 #: Where the scale is brought back to 1, once in 20 half-lives; the counts are single-precision numbers and far from their limits.
 _MAX_SCALE = 2.0**20
 
 
-def new_reminders() -> Reminders:
-    """Counts of nothing."""
-    return Reminders(
-        scale=1.0,
-        session_available=[0.0] * SESSION_CELLS,
-        session_hit=[0.0] * SESSION_CELLS,
-        history_available=[0.0] * HISTORY_CELLS,
-        history_hit=[0.0] * HISTORY_CELLS,
-    )
+def _no_counts(cells: int) -> array[float]:
+    return array("f", bytes(4 * cells))
 
 
-def session_cells(session: Sequence[str]) -> list[tuple[str, int]]:
+@dataclass(slots=True)
+class Reminders:
+    """The message of the same name as a working object. Counts by cell are single-precision here, too: each sum is rounded where it is
+    made, so a share goes on alike whether or not it was stored and read in between.
+    """
+
+    #: The weight of the next event; counts are relative to it.
+    scale: float = 1.0
+    session_available: array[float] = field(default_factory=lambda: _no_counts(SESSION_CELLS))
+    session_hit: array[float] = field(default_factory=lambda: _no_counts(SESSION_CELLS))
+    history_available: array[float] = field(default_factory=lambda: _no_counts(HISTORY_CELLS))
+    history_hit: array[float] = field(default_factory=lambda: _no_counts(HISTORY_CELLS))
+    #: By the number of products where nothing stood twice: available in each of SESSION_ONCE, HISTORY_ONCE of that number.
+    session_once: list[float] = field(default_factory=lambda: [0.0] * len(SESSION_ONCE))
+    history_once: list[float] = field(default_factory=lambda: [0.0] * len(HISTORY_ONCE))
+
+    def of_cells(self) -> tuple[array[float], ...]:
+        return self.session_available, self.session_hit, self.history_available, self.history_hit
+
+    def all_counts(self) -> tuple[array[float] | list[float], ...]:
+        """Whatever is relative to the scale."""
+        return *self.of_cells(), self.session_once, self.history_once
+
+
+def session_cells(session: Sequence[str]) -> dict[str, int]:
     """The session's distinct products, newest first, at most 12, each with its cell."""
     backwards = session[::-1]
-    distinct = dict.fromkeys(backwards)
-    newest_first = list(distinct)[:MAX_RANK]
-    base = _FIRST_OF_BUCKET[_BUCKETS[len(newest_first)]]
-    cells = []
-    if len(distinct) == len(session):  # nothing twice: no lag either
-        for product_id in newest_first:
-            cells.append((product_id, base))
-            base += _TIMES * _LAGS
+    count = len(backwards)
+    cells = dict(zip(backwards, SESSION_ONCE[count if count < MAX_RANK else MAX_RANK], strict=False))
+    if len(cells) == count:  # nothing twice, as mostly
         return cells
-    base += _lag(backwards)
-    touched = _times_touched(backwards)
-    for product_id in newest_first:
-        times = touched[product_id]
-        cells.append((product_id, base + (times if times < _TIMES else _TIMES) * _LAGS - _LAGS))
-        base += _TIMES * _LAGS
+    distinct, again = _distinct(backwards)
+    count = len(distinct)
+    cells = dict(zip(distinct, SESSION_ONCE[count if count < MAX_RANK else MAX_RANK], strict=False))
+    if backwards[0] in again and (lag := _lag(backwards)):
+        for product_id in cells:
+            cells[product_id] += lag
+    for product_id in again:
+        if product_id in cells and cells[product_id] % _PER_RANK < (_TIMES - 1) * _LAGS:
+            cells[product_id] += _LAGS
     return cells
 
 
-def history_cells(earlier: Sequence[str], session: Sequence[str]) -> list[tuple[str, int]]:
+def history_cells(earlier: Sequence[str], session: Sequence[str]) -> dict[str, int]:
     """The distinct products of earlier sessions that the session has not met, newest first, each with its cell."""
-    touched = _times_touched(earlier[: -HISTORY_DEPTH - 1 : -1])
+    backwards = earlier[: -HISTORY_DEPTH - 1 : -1]
+    cells = dict(zip(backwards, HISTORY_ONCE[-1], strict=False))
+    if len(cells) == len(backwards) and cells.keys().isdisjoint(session):
+        return cells
+    distinct, again = _distinct(backwards)
     for product_id in session:
-        if product_id in touched:
-            del touched[product_id]
-    return [
-        (product_id, rank.bit_length() * _TIMES + (times if times < _TIMES else _TIMES) - _TIMES - 1)
-        for rank, (product_id, times) in enumerate(touched.items(), 1)
-    ]
+        if product_id in distinct:
+            del distinct[product_id]
+    cells = dict(zip(distinct, HISTORY_ONCE[-1], strict=False))
+    for product_id in again:
+        if product_id in cells and cells[product_id] % _TIMES < _TIMES - 1:
+            cells[product_id] += 1
+    return cells
 
 
-def _times_touched(products: Sequence[str]) -> dict[str, int]:
-    """In the order of their first places. Faster than a Counter for so few."""
-    times: dict[str, int] = {}
+def _distinct(products: Sequence[str]) -> tuple[dict[str, None], list[str]]:
+    """The products in the order of their first places, and those of all further places."""
+    distinct: dict[str, None] = {}
+    again: list[str] = []
     for product_id in products:
-        times[product_id] = times.get(product_id, 0) + 1
-    return times
+        if product_id in distinct:
+            again.append(product_id)
+        else:
+            distinct[product_id] = None
+    return distinct, again
 
 
 def learn_return(reminders: Reminders, session: Sequence[str], earlier: Sequence[str], product_id: str) -> None:
@@ -95,20 +127,34 @@ def learn_return(reminders: Reminders, session: Sequence[str], earlier: Sequence
         _bring_back(reminders)
     weight = reminders.scale
     if session:
-        available = reminders.session_available
-        for other, cell in session_cells(session):
-            available[cell] += weight
-            if other == product_id:
-                reminders.session_hit[cell] += weight
+        count = len(session)
+        if len(set(session)) == count:
+            cells = SESSION_ONCE[count if count < MAX_RANK else MAX_RANK]
+            reminders.session_once[len(cells)] += weight
+            if product_id in session and (rank := count - session.index(product_id)) <= MAX_RANK:
+                reminders.session_hit[cells[rank - 1]] += weight
+        else:
+            cell_of = session_cells(session)
+            available = reminders.session_available
+            for cell in cell_of.values():
+                available[cell] += weight
+            if product_id in cell_of:
+                reminders.session_hit[cell_of[product_id]] += weight
     if earlier:
-        available = reminders.history_available
-        met: dict[int, int] = {}
-        for other, cell in history_cells(earlier, session):
-            met[cell] = met.get(cell, 0) + 1
-            if other == product_id:
-                reminders.history_hit[cell] += weight
-        for cell, count in met.items():
-            available[cell] += weight * count
+        recent = earlier[-HISTORY_DEPTH:]
+        distinct = set(recent)
+        if len(distinct) == len(recent):
+            left = recent if distinct.isdisjoint(session) else [other for other in recent if other not in session]
+            reminders.history_once[len(left)] += weight
+            if product_id in left:
+                reminders.history_hit[HISTORY_ONCE[-1][len(left) - 1 - left.index(product_id)]] += weight
+        else:
+            cell_of = history_cells(recent, session)
+            available = reminders.history_available
+            for cell in cell_of.values():
+                available[cell] += weight
+            if product_id in cell_of:
+                reminders.history_hit[cell_of[product_id]] += weight
 
 
 def _lag(backwards: Sequence[str]) -> int:
@@ -124,6 +170,7 @@ def _lag(backwards: Sequence[str]) -> int:
 
 def _bring_back(reminders: Reminders) -> None:
     scale = reminders.scale
-    for counts in (reminders.session_available, reminders.session_hit, reminders.history_available, reminders.history_hit):
-        counts[:] = [count / scale for count in counts]
+    for counts in reminders.all_counts():
+        for place, count in enumerate(counts):
+            counts[place] = count / scale
     reminders.scale = 1.0

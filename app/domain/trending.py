@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-
-from tidings.state.v1.share_pb2 import Trending, TrendingBlock
+from dataclasses import dataclass, field
 
 #: Events that the trend is taken over, all shares together.
 WINDOW_EVENTS = 20_000
@@ -20,18 +19,36 @@ KEPT_CLOSED_PRODUCTS = 64
 MAX_TRENDING = 60
 
 
+@dataclass(slots=True)
+class TrendingBlock:
+    """The message of the same name as a working object: two lists of one length, sorted by product id."""
+
+    event_count: int = 0
+    product_ids: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    #: Of a closed block, which changes no more: what app/domain/share.py made of it.
+    encoded: bytes = field(default=b"", compare=False, repr=False)
+
+
+@dataclass(slots=True)
+class Trending:
+    """The message of the same name as a working object: blocks, oldest first, of which the last one is open."""
+
+    blocks: list[TrendingBlock] = field(default_factory=list)
+
+
 def count_touch(trending: Trending, product_id: str) -> None:
-    """Count one touch in the open block, the last one."""
+    """Count one touch in the open block."""
     blocks = trending.blocks
     if not blocks:
-        blocks.add()
+        blocks.append(TrendingBlock())
     block = blocks[-1]
     if block.event_count >= BLOCK_EVENTS:
         _keep_best(block, KEPT_CLOSED_PRODUCTS)
-        block = blocks.add()
+        block = TrendingBlock()
+        blocks.append(block)
         if len(blocks) > MAX_BLOCKS:
-            del blocks[:1]
-            block = blocks[-1]
+            del blocks[0]
     block.event_count += 1
     ids = block.product_ids
     place = bisect_left(ids, product_id)
@@ -66,8 +83,7 @@ def trending_shares(trendings: Iterable[Trending]) -> list[tuple[str, float]]:
 
 
 def _keep_best(block: TrendingBlock, kept_products: int) -> None:
-    ids = block.product_ids[:]
-    counts = block.counts[:]
+    ids, counts = block.product_ids, block.counts
     kept = sorted(sorted(range(len(ids)), key=counts.__getitem__, reverse=True)[:kept_products])
-    block.product_ids[:] = [ids[place] for place in kept]
-    block.counts[:] = [counts[place] for place in kept]
+    block.product_ids = [ids[place] for place in kept]
+    block.counts = [counts[place] for place in kept]

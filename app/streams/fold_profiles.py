@@ -14,7 +14,7 @@ from typing import Any, assert_never
 
 from app import metrics
 from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
-from app.domain.share import fold_share, new_share
+from app.domain.share import Share, decode_share, encode_share, fold_share, new_share
 from app.domain.validation import Violation, decode_event
 from app.domain.visits import Visit, encode_visits, visits_of
 from app.engine import Codec, Unit
@@ -24,7 +24,6 @@ from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.state.v1.share_pb2 import Share
 
 #: Where a partition keeps its share of the global models, beside its profiles.
 SHARE_KEY = b"__share"
@@ -33,7 +32,7 @@ SHARE_KEY = b"__share"
 MAX_VISITS_IN_RECORD = 300
 
 PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
-SHARE = Codec[Share](Share.FromString, Share.SerializeToString, lambda _: new_share(0))
+SHARE = Codec[Share](decode_share, encode_share, lambda _: new_share(0))
 
 #: Anywhere else nobody would find the profile, and the person's events would come in no order.
 ASTRAY = Violation(

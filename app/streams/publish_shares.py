@@ -6,11 +6,12 @@ import asyncio
 import logging
 
 from app.domain.models import GlobalModels
+from app.domain.share import Share, decode_share
 from app.engine import Broadcast, EngineApp, Table
 from app.errors import ProduceError
 from app.streams.fold_profiles import SHARE_KEY
+from tidings.state.v1 import share_pb2
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.state.v1.share_pb2 import Share
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Shares:
         shares: dict[int, Share] = {}
         for key, value in self._broadcast.values.items():
             try:
-                share = Share.FromString(value)
+                share = decode_share(value)
                 GlobalModels.of([share])
             except Exception as exc:
                 logger.warning("%s holds a share that cannot be used, key %r: %s", self._topic, key, exc)
@@ -57,7 +58,7 @@ class Shares:
             outputs: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = {}
             for partition in self._profiles.owned:
                 raw = self._profiles.state(partition).read(SHARE_KEY)
-                if raw is not None and (count := Share.FromString(raw).event_count) != self._published.get(partition):
+                if raw is not None and (count := share_pb2.Share.FromString(raw).event_count) != self._published.get(partition):
                     self._published[partition] = count
                     outputs[self._topic, partition] = [(b"%d" % partition, raw)]
             try:

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.delivery.outbox import is_due
+from app.domain.share import Share, decode_share
 from app.settings import KafkaSettings
 from app.streams.fold_profiles import SHARE_KEY
 from app.streams.publisher import partition_of
@@ -20,7 +21,6 @@ from app.streams.topics import TopicNames
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.state.v1.share_pb2 import Share
 
 FETCH_BYTES = 4 << 20
 #: The embedded broker says an end that lies behind by up to a batch: silence for this long after it is the end.
@@ -136,7 +136,7 @@ class KafkaLog:
             {key.decode(): Profile.FromString(raw) for (_, key), raw in profiles.items() if not key.startswith(b"__")},
             {key.decode(): Item.FromString(raw) for (_, key), raw in items.items() if not key.startswith(b"__")},
             {key.decode(): OutboxEntry.FromString(raw) for (_, key), raw in outbox.items() if not key.startswith(b"__")},
-            {partition: Share.FromString(raw) for (partition, key), raw in profiles.items() if key == SHARE_KEY},
+            {partition: decode_share(raw) for (partition, key), raw in profiles.items() if key == SHARE_KEY},
             [f"{topic}/{p}: {key!r}" for topic, values in self._values.items() for p, key in values if not self._is_home(p, key)],
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.ranking import rank
 from app.domain.recommendations import list_digest
+from app.domain.share import decode_share
 from app.domain.validation import Violation, decode_event
 from app.errors import FencedError, ProduceError
 from app.streams.fold_profiles import SHARE_KEY
@@ -22,7 +23,6 @@ from tidings.internal.v1.dead_letter_pb2 import DeadLetter
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
-from tidings.state.v1.share_pb2 import Share
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 #: Steps in calm after which a run counts as stuck; runs take a few hundred.
@@ -226,7 +226,7 @@ class Simulation:
     def _compare_tables(self, plain: PlainTables) -> None:
         broker, places = self.broker, range(self.broker.partitions)
         profiles = {p: broker.compacted("profiles", p) for p in places}
-        shares = {p: Share.FromString(values.pop(SHARE_KEY)) for p, values in profiles.items() if SHARE_KEY in values}
+        shares = {p: decode_share(values.pop(SHARE_KEY)) for p, values in profiles.items() if SHARE_KEY in values}
         assert shares == plain.shares
         folded = {key.decode(): Profile.FromString(value) for values in profiles.values() for key, value in values.items()}
         assert {u: p.SerializeToString() for u, p in folded.items()} == {u: p.SerializeToString() for u, p in plain.profiles.items()}

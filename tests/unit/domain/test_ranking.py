@@ -94,7 +94,7 @@ def test_ties_stand_by_product_id():
 
 def test_products_of_the_session_return_with_their_learned_probability():
     someone = knows(person("p1", "p2", "p1"), "p1", a=1.0)
-    cells = dict(session_cells(["p1", "p2", "p1"]))
+    cells = session_cells(["p1", "p2", "p1"])
     likely = [0.0] * SESSION_CELLS
     likely[cells["p1"]], likely[cells["p2"]] = 0.1, 0.6
     ranked = rank(someone, replace(NOTHING_KNOWN, session_return=tuple(likely)), NOON_MS)
@@ -113,7 +113,7 @@ def test_products_of_earlier_sessions_return_too():
     someone = knows(person("p1", "p1"), "p2", a=1.0)
     someone.see("p2", "later", LATER_MS)
     likely = [0.0] * HISTORY_CELLS
-    likely[history_cells(["p1", "p1"], ["p2"])[0][1]] = 0.2
+    likely[history_cells(["p1", "p1"], ["p2"])["p1"]] = 0.2
     ranked = rank(someone, replace(NOTHING_KNOWN, history_return=tuple(likely)), LATER_MS)
     assert products(ranked) == ["a", "p1", "p2"]
     assert ranked[1].reason == Reason(kind=ReasonKind.REASON_KIND_SEEN_BEFORE, times_seen=2)
