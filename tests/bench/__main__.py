@@ -43,7 +43,7 @@ class Sizes:
     stage_turns: int = 2
     plan: Plan = field(default_factory=Plan)
     load: float = 0.5
-    #: What the load is a part of, in events a second; 0 is what full_path was measured at.
+    #: What the load is a part of, in events a second; 0: find out what the worker keeps up with.
     capacity: float = 0.0
     #: Of the systems that are given fewer events.
     max_events: int | None = None
@@ -52,7 +52,7 @@ class Sizes:
 #: Enough to see that everything runs and comes out right. Its figures say nothing.
 QUICK = Sizes(
     bare=((200, 4_000), (2_000, 4_000)), path=(200, 2_000), stage_turns=1, max_events=1_000,
-    plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50),
+    plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50), capacity=20.0,
 )
 
 
@@ -99,9 +99,10 @@ class Bench:
                     self.results.stages.setdefault(stage, []).append(run)
                     done(what, run)
             if "latency" in self._jobs:
-                capacity = self._sizes.capacity or self.results.capacity()
                 try:
-                    self.results.latency += await measure_latency(self._harness, self._sizes.load, capacity, self._sizes.plan, say)
+                    self.results.latency += await measure_latency(
+                        self._harness, self._sizes.load, self._sizes.capacity, self._sizes.plan, say
+                    )
                 except BenchError as exc:
                     self.failed = str(exc)  # what was measured before it stands
                 progress.advance(task)
@@ -135,24 +136,23 @@ def _topic(users: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=DESCRIPTION)
-    parser.add_argument("--jobs", default=",".join(JOBS), help="comma-separated, of: %(default)s (latency needs full_path)")
+    parser.add_argument("--jobs", default=",".join(JOBS), help="comma-separated, of: %(default)s")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma-separated, of: %(default)s")
     parser.add_argument("--pairs", type=int, default=3, help="rounds of all jobs (default %(default)s)")
     parser.add_argument("--load", type=float, default=0.5, help="of the capacity, for latency (default %(default)s)")
-    parser.add_argument("--capacity", type=float, default=0.0, help="in events a second, instead of what full_path is measured at")
+    parser.add_argument("--capacity", type=float, default=0.0, help="in events a second, instead of what the worker keeps up with")
     parser.add_argument("--quick", action="store_true", help="small counts, one round: shows that it works, not how fast")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json", help="default build/bench.json")
     options = parser.parse_args()
     jobs, systems = options.jobs.split(","), options.systems.split(",")
     if unknown := [name for name in jobs if name not in JOBS] + [name for name in systems if name not in SYSTEMS]:
         parser.error(f"there is no {', '.join(unknown)}")
-    if "latency" in jobs and "full_path" not in jobs and not options.capacity:
-        parser.error("latency is measured at a share of the capacity of full_path: add that job, or give --capacity")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)  # a log is as wide as the tables
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a topic that was just made has no leader for a moment
-    sizes = replace(QUICK if options.quick else Sizes(), load=options.load, capacity=options.capacity)
+    sizes = QUICK if options.quick else Sizes()
+    sizes = replace(sizes, load=options.load, capacity=options.capacity or sizes.capacity)
     chosen = [SYSTEMS[name] for name in systems]
     if sizes.max_events:
         chosen = [replace(system, max_events=system.max_events and sizes.max_events) for system in chosen]

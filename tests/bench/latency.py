@@ -1,4 +1,5 @@
-"""How long an event takes to the view and to the webhook, and a view by itself, while events flow at a share of the capacity.
+"""How long an event takes to the view and to the webhook, and a view by itself, while events flow at a share of what the worker keeps up
+with (capacity.py).
 
 Open loop: what is due is sent when it is due, whatever has become of what was sent before, and times count from when it was due. The worker
 is `tidings worker` as it is, on its core; the broker, the feeder, the probes and the webhook receiver share the other.
@@ -25,6 +26,7 @@ from app.settings import KafkaSettings
 from app.streams.publisher import partition_of
 from app.streams.topics import create_topics
 from tests.bench.broker import delete_topics, fill
+from tests.bench.capacity import find_capacity
 from tests.bench.harness import PARTITIONS, BenchError, Harness
 from tests.bench.receiver import HOOK
 from tests.bench.worker_settings import ENVIRONMENT, as_toml, worker_settings
@@ -68,11 +70,15 @@ class Latency:
 
 
 async def measure_latency(harness: Harness, load: float, capacity: float, plan: Plan, say: Callable[[str], None]) -> list[Latency]:
-    """One worker at ``load`` times the ``capacity`` (events a second). Raises BenchError when it cannot keep up with a probe."""
-    rate = load * capacity
+    """One worker at ``load`` times the ``capacity`` (events a second; 0: find it). Raises BenchError when a probe is lost."""
     async with _worker(harness, plan, say) as (worker, feed):
-        flow = asyncio.create_task(_feed(feed.producer, feed.topic, feed.records, rate))
+        flowing = _Flow(worker, feed)
+        flow = asyncio.create_task(flowing.run())
         try:
+            if not capacity:
+                capacity = await find_capacity(flowing, say)
+                await _until_idle(worker)
+            flowing.rate = rate = load * capacity
             await asyncio.sleep(2)
             say(f"{plan.probes} probes at {rate:,.0f} events/s")
             used = worker.cpu_seconds(), time.monotonic()
@@ -116,6 +122,7 @@ class _Worker:
     url: str
     receiver_url: str
     session: aiohttp.ClientSession
+    warm_up_events: int
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
@@ -135,9 +142,13 @@ class _Worker:
             return (await response.json())["first_at"]
 
     async def metric(self, name: str) -> float:
+        return (await self.metrics(name))[0]
+
+    async def metrics(self, *names: str) -> list[float]:
+        """Each the sum of the samples that begin so."""
         async with self.session.get(f"{self.url}/metrics") as response:
             lines = (await response.text()).splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+        return [sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)) for name in names]
 
 
 @dataclass(frozen=True)
@@ -174,7 +185,7 @@ async def _worker(harness: Harness, plan: Plan, say: Callable[[str], None]) -> A
         async with harness.process(command, name) as process, aiohttp.ClientSession(headers=headers) as session:
             await producer.start()
             try:
-                worker = _Worker(process.pid, f"http://127.0.0.1:{port}", receiver_url, session)
+                worker = _Worker(process.pid, f"http://127.0.0.1:{port}", receiver_url, session, plan.warm_up_events)
                 say(f"warming up: {plan.warm_up_events:,} events")
                 await _until_warm(worker, process, plan.warm_up_events)
                 yield worker, _Feed(producer, topic, events)
@@ -189,22 +200,49 @@ async def _until_warm(worker: _Worker, process: asyncio.subprocess.Process, even
     while time.monotonic() < deadline and process.returncode is None:
         with suppress(aiohttp.ClientError):
             if await worker.metric("tidings_events_total{") >= events:
-                await asyncio.sleep(3)  # the last rankings make the last users due
-                if await worker.metric("tidings_outbox_due_users{") == 0:
-                    return
+                await _until_idle(worker)
+                return
         await asyncio.sleep(0.5)
     raise BenchError(f"the worker was not done with {events} warm-up events within {_READY_SECONDS:g} s")
 
 
-async def _feed(producer: AIOKafkaProducer, topic: str, records: Iterator[Record], rate: float) -> None:
-    """Send at ``rate`` until cancelled."""
-    began, sent = time.monotonic(), 0
-    while True:
-        due = int((time.monotonic() - began) * rate) - sent
-        for partition, key, value in islice(records, due):
-            await producer.send(topic, value, key, partition=partition)
-        sent += due
-        await asyncio.sleep(_STEP_SECONDS)
+async def _until_idle(worker: _Worker) -> None:
+    """Nothing left to rank or to deliver."""
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            while True:
+                await asyncio.sleep(3)  # the last rankings make the last users due
+                if await worker.metric("tidings_outbox_due_users{") + await worker.metric("tidings_lag_records{") == 0:
+                    return
+    except TimeoutError:
+        raise BenchError(f"the worker was not done with its backlog within {_READY_SECONDS:g} s") from None
+
+
+class _Flow:
+    """Events sent at a rate that may change, until cancelled."""
+
+    def __init__(self, worker: _Worker, feed: _Feed) -> None:
+        self.rate = 0.0
+        self._worker = worker
+        self._feed = feed
+        self._sent = 0
+
+    async def run(self) -> None:
+        feed, owed, then = self._feed, 0.0, time.monotonic()
+        while True:
+            now = time.monotonic()
+            owed, then = owed + (now - then) * self.rate, now
+            due = int(owed)
+            for partition, key, value in islice(feed.records, due):
+                await feed.producer.send(feed.topic, value, key, partition=partition)
+            owed -= due
+            self._sent += due
+            await asyncio.sleep(_STEP_SECONDS)
+
+    async def waiting(self) -> float:
+        """Events that were sent and not applied, and users whose list was not delivered yet."""
+        applied, due = await self._worker.metrics("tidings_events_total{", "tidings_outbox_due_users{")
+        return max(0.0, self._sent + self._worker.warm_up_events - applied) + due
 
 
 async def _probes(worker: _Worker, feed: _Feed, plan: Plan) -> dict[str, list[float]]:

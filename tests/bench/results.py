@@ -72,11 +72,6 @@ class Results:
                 found.append(Ratio(one, other, [r[one].events_per_second / r[other].events_per_second for r in rounds]))
         return found
 
-    def capacity(self) -> float:
-        """Of the full path, in events a second; 0 if it was not measured."""
-        runs = [run.events_per_second for key, runs in self.samples().items() if key.job == "full_path" for run in runs]
-        return median(runs) if runs else 0.0
-
     def stage_costs(self) -> Iterator[tuple[Stage, float, float]]:
         """Stage, µs of processor time an event of the topology up to it, and what of them is its own."""
         totals = {stage: median(run.cpu_us_per_event for run in self.stages[stage]) for stage in Stage if stage in self.stages}
