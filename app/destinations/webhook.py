@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.settings import WebhookSettings
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.profile_pb2 import Attribute, CartLine, Profile
 from tidings.updates.v1 import update_pb2
-from tidings.updates.v1.update_pb2 import ReasonKind, Recommendation, RecommendationUpdate
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 EVENT_TYPE = "recommendations.updated"
 #: The specification's bound on a body ("less than 20kb"). Whole items are left out from the end until it holds.
@@ -60,13 +61,13 @@ class Webhook:
             case 410:
                 return TargetDisabled("410 Gone: the target wants no more requests")
             case 429:
-                return Throttled(_reason(response), after_ms)
+                return Throttled(_said(response), after_ms)
             case 503 if after_ms is not None:
-                return Throttled(_reason(response), after_ms)
+                return Throttled(_said(response), after_ms)
             case status if 300 <= status <= 399:
                 return Retry(f"{status}: redirects are not followed; put the final address into the settings", after_ms or 0)
             case _:
-                return Retry(_reason(response), after_ms or 0)
+                return Retry(_said(response), after_ms or 0)
 
 
 def message_id(target: str, user_id: str, version: int) -> str:
@@ -85,7 +86,7 @@ def render_body(rendered: Rendered) -> bytes:
         "current_to": _iso(update.current_to_ms),
         "ranked_at": _iso(update.ranked_at_ms),
     }
-    recommendations = [_recommendation(r) for r in update.recommendations]
+    recommendations = _recommendations(update)
     cart = [_cart_line(line) for line in profile.cart]
     attributes = {a.name: _attribute_value(a) for a in profile.attributes if a.WhichOneof("value")}
     body = _body(update, head, recommendations, profile, cart, attributes, omitted={})
@@ -139,38 +140,40 @@ def _fitting(items: list[dict[str, Any]], room: int) -> tuple[list[dict[str, Any
     return items, room
 
 
-def _recommendation(recommendation: Recommendation) -> dict[str, Any]:
-    reason = recommendation.reason
-    kind, because_of, times_seen = reason.kind, reason.because_of, reason.times_seen
-    return {
-        "product_id": recommendation.product_id,
-        "score": recommendation.score,
-        "reason": {
-            "kind": _KINDS.get(kind, "other"),
-            "because_of": because_of or None,
-            "times_seen": times_seen,
-            "text": _reason_text(kind, because_of, times_seen),
-        },
-    }
+def _recommendations(update: RecommendationUpdate) -> list[dict[str, Any]]:
+    """In one loop that reads each field once: half of what a delivery costs was here."""
+    shown = []
+    for recommendation in update.recommendations:
+        reason = recommendation.reason
+        kind, because_of, times_seen = reason.kind, reason.because_of, reason.times_seen
+        if kind == _ALSO_VIEWED:
+            name, text = "also_viewed", f"Others who looked at {because_of} looked at this too"
+        else:
+            name, text = _reason(kind, times_seen)
+        shown.append({
+            "product_id": recommendation.product_id,
+            "score": recommendation.score,
+            "reason": {"kind": name, "because_of": because_of or None, "times_seen": times_seen, "text": text},
+        })
+    return shown
 
 
-#: Names of the reasons on the wire; a kind that a newer worker wrote is "other".
-_KINDS = {number: name.removeprefix("REASON_KIND_").lower() for name, number in ReasonKind.items() if number}
+_ALSO_VIEWED = update_pb2.REASON_KIND_ALSO_VIEWED
 
 
-def _reason_text(kind: int, because_of: str, times_seen: int) -> str:
+@lru_cache(maxsize=1024)
+def _reason(kind: int, times_seen: int) -> tuple[str, str]:
+    """The reason's name on the wire, and a sentence. A kind that a newer worker wrote is "other"."""
     seen = f"{times_seen} times" if times_seen > 1 else "once"
     match kind:
-        case update_pb2.REASON_KIND_ALSO_VIEWED:
-            return f"Others who looked at {because_of} looked at this too"
         case update_pb2.REASON_KIND_SEEN_NOW:
-            return f"Looked at {seen} on this visit"
+            return "seen_now", f"Looked at {seen} on this visit"
         case update_pb2.REASON_KIND_SEEN_BEFORE:
-            return f"Looked at {seen} before"
+            return "seen_before", f"Looked at {seen} before"
         case update_pb2.REASON_KIND_TRENDING:
-            return "Popular right now"
+            return "trending", "Popular right now"
         case _:
-            return "Picked for you"
+            return "other", "Picked for you"
 
 
 def _cart_line(line: CartLine) -> dict[str, Any]:
@@ -190,18 +193,26 @@ def _attribute_value(attribute: Attribute) -> str | float | bool:
             return attribute.flag
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = date(1970, 1, 1)
 
 
+@lru_cache(maxsize=256)
 def _iso(moment_ms: int) -> str | None:
     """RFC 3339 in UTC to the millisecond; None for a time that was never set."""
     if not moment_ms:
         return None
-    moment = _EPOCH + timedelta(milliseconds=moment_ms)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    day, ms = divmod(moment_ms, 86_400_000)
+    seconds, ms = divmod(ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{_day(day)}T{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{ms:03}Z"
 
 
-def _reason(response: Response) -> str:
+@lru_cache(maxsize=1024)
+def _day(number: int) -> str:
+    return (_EPOCH + timedelta(days=number)).isoformat()
+
+
+def _said(response: Response) -> str:
     printable = "".join(c if c.isprintable() else " " for c in response.body.decode("utf-8", "replace")[:1000])
     said = " ".join(printable.split())[:MAX_REASON_BODY_CHARS]
     return f"{response.status}: {said}" if said else str(response.status)

@@ -5,76 +5,49 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from app.delivery.client import Missing, NoResponse
-from app.delivery.deliverer import Deliverer
 from app.delivery.line import MARK_MARGIN_MS
 from app.destinations import Request, Response
 from app.errors import ProduceError, SettingsError
 from app.metrics import REGISTRY
-from tests.unit.delivery.worlds import Clock, DictStore, MemoryClient, People, a_deliverer, answered, real_clock, until, webhook
-
-
-def _count(outcome: str, target: str = "inbox") -> float:
-    return REGISTRY.get_sample_value("tidings_deliveries_total", {"target": target, "outcome": outcome}) or 0.0
-
-
-def _due_users(target: str = "inbox") -> float:
-    return REGISTRY.get_sample_value("tidings_outbox_due_users", {"target": target}) or 0.0
-
-
-@asynccontextmanager
-async def _running(deliverer: Deliverer, drain_seconds: float = 1.0) -> AsyncIterator[Deliverer]:
-    await deliverer.start()
-    try:
-        yield deliverer
-    finally:
-        await deliverer.stop(drain_seconds)
-
-
-class _World:
-    """One target, one store, one clock; the worker may be replaced."""
-
-    def __init__(self, clock: Clock | None = None, **target: Any) -> None:
-        self.clock = clock or real_clock
-        self.store = DictStore()
-        self.people = People(self.store, ["inbox"])
-        self.client = MemoryClient()
-        self.has_lease = True
-        self.target = webhook(**target)
-
-    def worker(self, **more: Any) -> Deliverer:
-        return a_deliverer(
-            [self.target], self.store, self.people, clock=self.clock, lease=lambda: self.has_lease, connect=lambda _: self.client, **more
-        )
-
-    def take_over(self) -> None:
-        """Another worker reads the changelog; what was not durable is gone."""
-        self.store = self.people.store = DictStore(self.store.log)
-        self.client = MemoryClient()
+from tests.unit.delivery.worlds import (
+    Clock,
+    DictStore,
+    MemoryClient,
+    People,
+    World,
+    a_deliverer,
+    answered,
+    count,
+    due_users,
+    real_clock,
+    running,
+    until,
+    webhook,
+)
 
 
 async def test_a_due_user_is_sent_and_confirmed_and_then_left_alone() -> None:
-    world = _World()
+    world = World()
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
-        await until(lambda: world.store.delivery("ann").confirmed_version == 1 and _due_users() == 0)
-        before = _count("unchanged")
+        await until(lambda: world.store.delivery("ann").confirmed_version == 1 and due_users() == 0)
+        before = count("unchanged")
         deliverer.due(["ann"])
-        await until(lambda: _count("unchanged") == before + 1)
+        await until(lambda: count("unchanged") == before + 1)
     assert world.client.versions("ann") == [1]
     assert world.store.delivery("ann").in_flight_version == 0
     assert world.client.is_closed
 
 
 async def test_the_mark_is_durable_before_the_request_leaves() -> None:
-    world = _World(timeout_seconds=3)
+    world = World(timeout_seconds=3)
     world.people.change("ann")
     seen: list[tuple[int, int]] = []
 
@@ -84,7 +57,7 @@ async def test_the_mark_is_durable_before_the_request_leaves() -> None:
         return answered(200)
 
     world.client.answer = look
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: world.store.delivery("ann").confirmed_version == 1)
     [(version, left_ms)] = seen
@@ -94,7 +67,7 @@ async def test_the_mark_is_durable_before_the_request_leaves() -> None:
 
 async def test_a_retry_sends_todays_list_and_the_same_version_keeps_its_id() -> None:
     clock = Clock()
-    world = _World(clock)
+    world = World(clock)
     statuses = iter([500, 502, 200])
 
     async def answer(request: Request) -> Response:
@@ -102,7 +75,7 @@ async def test_a_retry_sends_todays_list_and_the_same_version_keeps_its_id() -> 
 
     world.client.answer = answer
     world.people.change("ann", "old")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: world.store.delivery("ann").attempts == 1)
         clock.pass_ms(4_999)
@@ -122,14 +95,14 @@ async def test_a_retry_sends_todays_list_and_the_same_version_keeps_its_id() -> 
 
 async def test_after_the_schedules_end_a_user_is_given_up_until_there_is_a_newer_list() -> None:
     clock = Clock()
-    world = _World(clock)
+    world = World(clock)
 
     async def answer(request: Request) -> Response:
         return answered(500, b"broken")
 
     world.client.answer = answer
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         for attempt in range(1, 10):
             await until(lambda attempt=attempt: world.store.delivery("ann").attempts == attempt)  # type: ignore[misc]  # bound per round
@@ -148,7 +121,7 @@ async def test_after_the_schedules_end_a_user_is_given_up_until_there_is_a_newer
 
 async def test_a_throttled_target_gets_nothing_from_anyone_until_the_pause_ends() -> None:
     clock = Clock()
-    world = _World(clock, concurrency=1)
+    world = World(clock, concurrency=1)
     answers = iter([answered(429, retry_after="60", received_at_ms=clock.now_ms)])
 
     async def answer(request: Request) -> Response:
@@ -157,7 +130,7 @@ async def test_a_throttled_target_gets_nothing_from_anyone_until_the_pause_ends(
     world.client.answer = answer
     for user in ("ann", "bob"):
         world.people.change(user)
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann", "bob"])
         await until(lambda: world.store.delivery("ann").throttled)
         world.people.change("ann")
@@ -173,7 +146,7 @@ async def test_a_throttled_target_gets_nothing_from_anyone_until_the_pause_ends(
 
 
 async def test_410_disables_the_target_and_its_users_stay_due() -> None:
-    world = _World(concurrency=1)
+    world = World(concurrency=1)
 
     async def answer(request: Request) -> Response:
         return answered(410)
@@ -181,16 +154,16 @@ async def test_410_disables_the_target_and_its_users_stay_due() -> None:
     world.client.answer = answer
     for user in ("ann", "bob"):
         world.people.change(user)
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann", "bob"])
         await until(lambda: bool(world.store.delivery("ann").last_error))
         deliverer.due(["ann", "bob"])
         await asyncio.sleep(0.02)
         assert REGISTRY.get_sample_value("tidings_target_disabled", {"target": "inbox"}) == 1
-        assert _due_users() == 2
+        assert due_users() == 2
     assert len(world.client.got) == 1
     world.take_over()
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         assert REGISTRY.get_sample_value("tidings_target_disabled", {"target": "inbox"}) == 0
         deliverer.due(["ann", "bob"])
         await until(lambda: all(world.store.delivery(user).confirmed_version == 1 for user in ("ann", "bob")))
@@ -212,14 +185,14 @@ async def test_a_hanging_target_delays_no_other() -> None:
     targets = [webhook("hangs", concurrency=200), webhook("works", concurrency=200)]
     # The hanging one would like to have all of the ten.
     deliverer = a_deliverer(targets, store, people, connect=lambda target: clients[target.name], max_in_flight=10)
-    async with _running(deliverer, drain_seconds=0):
+    async with running(deliverer, drain_seconds=0):
         deliverer.due(users)
         await until(lambda: all(store.delivery(user, "works").confirmed_version == 1 for user in users))
         assert sum(clients["hangs"].in_flight.values()) == 5
 
 
 async def test_at_most_one_request_is_in_flight_for_a_user_and_the_last_list_arrives() -> None:
-    world = _World(concurrency=64)
+    world = World(concurrency=64)
     rng = random.Random(7)
 
     async def answer(request: Request) -> Response | NoResponse:
@@ -228,7 +201,7 @@ async def test_at_most_one_request_is_in_flight_for_a_user_and_the_last_list_arr
 
     world.client.answer = answer
     users = [f"user-{i}" for i in range(50)]
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         for _ in range(200):
             some = rng.sample(users, 20)
             for user in some:
@@ -244,7 +217,7 @@ async def test_at_most_one_request_is_in_flight_for_a_user_and_the_last_list_arr
 
 
 async def test_no_more_requests_than_the_limit_are_in_flight() -> None:
-    world = _World(concurrency=256)
+    world = World(concurrency=256)
     most = 0
 
     async def answer(request: Request) -> Response:
@@ -257,17 +230,17 @@ async def test_no_more_requests_than_the_limit_are_in_flight() -> None:
     users = [f"user-{i}" for i in range(300)]
     for user in users:
         world.people.change(user)
-    async with _running(world.worker(max_in_flight=7)) as deliverer:
+    async with running(world.worker(max_in_flight=7)) as deliverer:
         deliverer.due(users)
         await until(lambda: all(world.store.delivery(user).confirmed_version == 1 for user in users))
     assert most == 7
 
 
 async def test_without_a_lease_nothing_leaves_and_the_user_stays_due() -> None:
-    world = _World()
+    world = World()
     world.has_lease = False
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await asyncio.sleep(0.05)
         assert (world.client.got, world.store.writes) == ([], 0)
@@ -277,7 +250,7 @@ async def test_without_a_lease_nothing_leaves_and_the_user_stays_due() -> None:
 
 
 async def test_a_worker_without_a_lease_does_not_spin() -> None:
-    world = _World()
+    world = World()
     asked = 0
 
     def lease() -> bool:
@@ -287,7 +260,7 @@ async def test_a_worker_without_a_lease_does_not_spin() -> None:
 
     world.people.change("ann")
     deliverer = a_deliverer([world.target], world.store, world.people, clock=real_clock, lease=lease, connect=lambda _: world.client)
-    async with _running(deliverer):
+    async with running(deliverer):
         deliverer.due(["ann"])
         await asyncio.sleep(0.2)
     assert asked < 10
@@ -295,17 +268,17 @@ async def test_a_worker_without_a_lease_does_not_spin() -> None:
 
 async def test_a_lease_lost_while_the_mark_was_written_stops_the_request() -> None:
     clock = Clock()
-    world = _World(clock)
+    world = World(clock)
 
     async def lose_lease(changes: Mapping[str, Any]) -> None:
         world.has_lease = False
 
     world.store.before_write = lose_lease
     world.people.change("ann")
-    before = _count("stopped")
-    async with _running(world.worker()) as deliverer:
+    before = count("stopped")
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
-        await until(lambda: _count("stopped") == before + 1)
+        await until(lambda: count("stopped") == before + 1)
         assert world.client.got == []
         world.store.before_write = None
         world.has_lease = True
@@ -316,7 +289,7 @@ async def test_a_lease_lost_while_the_mark_was_written_stops_the_request() -> No
 
 async def test_nothing_is_sent_under_a_mark_that_took_long_to_write() -> None:
     clock = Clock()
-    world = _World(clock)
+    world = World(clock)
 
     async def broker_is_away(changes: Mapping[str, Any]) -> None:
         clock.pass_ms(60_000)
@@ -324,17 +297,17 @@ async def test_nothing_is_sent_under_a_mark_that_took_long_to_write() -> None:
 
     world.store.before_write = broker_is_away
     world.people.change("ann")
-    before = _count("stopped")
-    async with _running(world.worker()) as deliverer:
+    before = count("stopped")
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: world.store.delivery("ann").confirmed_version == 1)
-    assert _count("stopped") == before + 1
+    assert count("stopped") == before + 1
     assert world.client.versions("ann") == [1]
 
 
 async def test_a_new_owner_waits_until_the_old_ones_request_can_no_longer_be_on_the_wire() -> None:
     clock = Clock()
-    world = _World(clock, timeout_seconds=15)
+    world = World(clock, timeout_seconds=15)
     hang = asyncio.Event()
 
     async def answer(request: Request) -> Response:
@@ -351,7 +324,7 @@ async def test_a_new_owner_waits_until_the_old_ones_request_can_no_longer_be_on_
     await old.stop(drain_seconds=0)
     world.take_over()
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         clock.pass_ms(15_000 + MARK_MARGIN_MS - 1)
         deliverer.due(["ann"])
@@ -366,7 +339,7 @@ async def test_a_new_owner_waits_until_the_old_ones_request_can_no_longer_be_on_
 @pytest.mark.parametrize("dies", ["before the mark", "after the mark", "on the wire", "before the outcome", "after the outcome"])
 async def test_a_worker_may_die_at_any_step_and_the_next_one_converges(dies: str) -> None:
     clock = Clock()
-    world = _World(clock)
+    world = World(clock)
     world.people.change("ann")
     died = asyncio.Event()
     forever = asyncio.Event()
@@ -403,7 +376,7 @@ async def test_a_worker_may_die_at_any_step_and_the_next_one_converges(dies: str
     await first.stop(drain_seconds=0)
     seen = list(world.client.got)
     world.take_over()
-    async with _running(world.worker()) as second:
+    async with running(world.worker()) as second:
         second.due(["ann"])
         await asyncio.sleep(0.02)
         clock.pass_ms(60_000)
@@ -418,7 +391,7 @@ async def test_seeded_deaths_and_takeovers_end_with_each_last_list_delivered() -
     for seed in range(5):
         rng = random.Random(seed)
         clock = Clock()
-        world = _World(clock, concurrency=16)
+        world = World(clock, concurrency=16)
         got: list[tuple[str, int, str]] = []
         users = [f"user-{i}" for i in range(20)]
 
@@ -441,7 +414,7 @@ async def test_seeded_deaths_and_takeovers_end_with_each_last_list_delivered() -
             got += world.client.got
             world.take_over()
             clock.pass_ms(rng.choice([0, 1_000, 30_000]))
-        async with _running(world.worker()) as last:
+        async with running(world.worker()) as last:
             last.due(list(world.store.entries))
             await asyncio.sleep(0.02)
             clock.pass_ms(2 * 24 * 3_600_000)
@@ -459,14 +432,14 @@ async def test_seeded_deaths_and_takeovers_end_with_each_last_list_delivered() -
 
 
 async def test_a_user_without_consent_is_not_sent_and_a_newer_list_asks_again() -> None:
-    world = _World()
+    world = World()
     world.people.refusing.add("ann")
     world.people.change("ann")
-    before = _count("withheld")
-    async with _running(world.worker()) as deliverer:
+    before = count("withheld")
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: world.store.delivery("ann").abandoned_version == 1)
-        assert _count("withheld") == before + 1
+        assert count("withheld") == before + 1
         world.people.refusing.clear()
         world.people.change("ann")
         deliverer.due(["ann"])
@@ -475,14 +448,14 @@ async def test_a_user_without_consent_is_not_sent_and_a_newer_list_asks_again() 
 
 
 async def test_consent_withdrawn_while_the_mark_is_written_stops_the_request() -> None:
-    world = _World()
+    world = World()
 
     async def withdraw(changes: Mapping[str, Any]) -> None:
         world.people.refusing.add("ann")
 
     world.store.before_write = withdraw
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: world.store.delivery("ann").abandoned_version == 1)
     assert world.client.got == []
@@ -490,7 +463,7 @@ async def test_consent_withdrawn_while_the_mark_is_written_stops_the_request() -
 
 
 async def test_a_failed_outbox_write_ends_delivery_with_its_error() -> None:
-    world = _World()
+    world = World()
 
     async def fail(changes: Mapping[str, Any]) -> None:
         raise ProduceError("not acknowledged")
@@ -510,7 +483,7 @@ async def test_a_failed_outbox_write_ends_delivery_with_its_error() -> None:
 
 
 async def test_a_bug_in_rendering_ends_delivery_rather_than_losing_a_user() -> None:
-    world = _World()
+    world = World()
     world.people.change("ann")
 
     def render(user_id: str) -> None:
@@ -526,7 +499,7 @@ async def test_a_bug_in_rendering_ends_delivery_rather_than_losing_a_user() -> N
 
 
 async def test_wait_returns_when_delivery_is_stopped() -> None:
-    deliverer = _World().worker()
+    deliverer = World().worker()
     await deliverer.start()
     waiting = asyncio.create_task(deliverer.wait())
     await deliverer.stop()
@@ -534,7 +507,7 @@ async def test_wait_returns_when_delivery_is_stopped() -> None:
 
 
 async def test_the_outcome_of_a_revoked_users_request_is_ignored() -> None:
-    world = _World()
+    world = World()
     go_on = asyncio.Event()
 
     async def answer(request: Request) -> Response:
@@ -545,7 +518,7 @@ async def test_the_outcome_of_a_revoked_users_request_is_ignored() -> None:
     world.store.partitions = {"ann": 0, "bob": 1}.__getitem__
     for user in ("ann", "bob"):
         world.people.change(user)
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann", "bob"])
         await until(lambda: len(world.client.got) == 2)
         deliverer.revoke({0})
@@ -557,42 +530,42 @@ async def test_the_outcome_of_a_revoked_users_request_is_ignored() -> None:
 
 
 async def test_users_of_others_are_forgotten() -> None:
-    world = _World()
+    world = World()
     world.people.change("ann")
     world.store.not_owned = {0}
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
-        await until(lambda: _due_users() == 0)
+        await until(lambda: due_users() == 0)
     assert world.client.got == []
 
 
 async def test_a_user_lost_while_the_mark_was_written_is_not_sent() -> None:
-    world = _World()
+    world = World()
 
     async def lose(changes: Mapping[str, Any]) -> None:
         world.store.not_owned = {0}
 
     world.store.before_write = lose
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
-        await until(lambda: world.store.writes == 1 and _due_users() == 0)
+        await until(lambda: world.store.writes == 1 and due_users() == 0)
     assert world.client.got == []
 
 
 async def test_many_users_share_an_outbox_write() -> None:
-    world = _World(concurrency=100)
+    world = World(concurrency=100)
     users = [f"user-{i}" for i in range(1000)]
     for user in users:
         world.people.change(user)
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(users)
         await until(lambda: all(world.store.delivery(user).confirmed_version == 1 for user in users))
     assert world.store.writes < 200
 
 
 async def test_stop_lets_requests_on_the_wire_end_and_be_recorded() -> None:
-    world = _World()
+    world = World()
 
     async def answer(request: Request) -> Response:
         await asyncio.sleep(0.05)
@@ -609,12 +582,12 @@ async def test_stop_lets_requests_on_the_wire_end_and_be_recorded() -> None:
 
 
 async def test_latency_is_measured_from_the_first_undelivered_event() -> None:
-    world = _World()
+    world = World()
     name = "tidings_event_to_delivery_seconds"
     before = REGISTRY.get_sample_value(f"{name}_sum", {"target": "inbox"}) or 0.0
     world.people.change("ann", caused_at_ms=real_clock() - 7_000)
     world.people.change("ann")
-    async with _running(world.worker()) as deliverer:
+    async with running(world.worker()) as deliverer:
         deliverer.due(["ann"])
         await until(lambda: world.store.delivery("ann").confirmed_version == 2)
     assert 7.0 <= (REGISTRY.get_sample_value(f"{name}_sum", {"target": "inbox"}) or 0.0) - before < 9.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from app.delivery.client import Client, Missing, NoResponse
 from app.delivery.deliverer import Deliverer
 from app.destinations import Destination, Rendered, Request, Response, Webhook
 from app.errors import NotOwnedError
+from app.metrics import REGISTRY
 from app.settings import DeliverySettings
 from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
@@ -163,6 +165,45 @@ def a_deliverer(
 ) -> Deliverer:
     settings = DeliverySettings(allow_networks=list(allow), max_in_flight=max_in_flight)
     return Deliverer(targets, store, people.render, clock=clock, lease=lease, settings=settings, connect=connect)
+
+
+def count(outcome: str, target: str = "inbox") -> float:
+    return REGISTRY.get_sample_value("tidings_deliveries_total", {"target": target, "outcome": outcome}) or 0.0
+
+
+def due_users(target: str = "inbox") -> float:
+    return REGISTRY.get_sample_value("tidings_outbox_due_users", {"target": target}) or 0.0
+
+
+@asynccontextmanager
+async def running(deliverer: Deliverer, drain_seconds: float = 1.0) -> AsyncIterator[Deliverer]:
+    await deliverer.start()
+    try:
+        yield deliverer
+    finally:
+        await deliverer.stop(drain_seconds)
+
+
+class World:
+    """One target, one store, one clock; the worker may be replaced."""
+
+    def __init__(self, clock: Clock | None = None, **target: Any) -> None:
+        self.clock = clock or real_clock
+        self.store = DictStore()
+        self.people = People(self.store, ["inbox"])
+        self.client = MemoryClient()
+        self.has_lease = True
+        self.target = webhook(**target)
+
+    def worker(self, **more: Any) -> Deliverer:
+        return a_deliverer(
+            [self.target], self.store, self.people, clock=self.clock, lease=lambda: self.has_lease, connect=lambda _: self.client, **more
+        )
+
+    def take_over(self) -> None:
+        """Another worker reads the changelog; what was not durable is gone."""
+        self.store = self.people.store = DictStore(self.store.log)
+        self.client = MemoryClient()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
