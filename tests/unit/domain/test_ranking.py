@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,12 @@ from app.domain.items import neighbour_list
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.profile import SESSION_GAP_MS, fold_event, new_profile
+from app.domain.ranking import ScoredList, Situation, rank_situation, situation_of
 from app.domain.ranking import rank as rank_profile
-from app.domain.ranking import situation_of
 from app.domain.recommendations import Reason, Recommendation, list_digest
 from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, history_cells, session_cells
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, consent, histories, viewed
+from tests.unit.domain.plain_ranking import plain_rank
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Profile
@@ -196,6 +198,50 @@ def test_someone_who_was_stored_ranks_alike(events):
             Profile.FromString(someone.profile.SerializeToString()), decode_held_neighbours(encode_held_neighbours(someone.held))
         )
         assert rank(stored, models, events[-1].occurred_at_ms) == rank(someone, models, events[-1].occurred_at_ms)
+
+
+# The oracle
+
+
+class Links(dict[str, ScoredList]):
+    """Neighbours from a dict, popular ones lowered where their popularity is given."""
+
+    damping: float = 1.0
+
+    def neighbours(self, product_id: str) -> ScoredList | None:
+        return self.get(product_id)
+
+    def damp(self, scores: dict[str, float]) -> None:
+        for product_id in scores:
+            scores[product_id] *= self.damping ** len(product_id)
+
+
+def any_situation(random: Random) -> tuple[Situation, GlobalModels, Links, int]:
+    """Of few products, so that they repeat, tie, trend and link to each other; or of many."""
+    catalog = [f"p{number}" for number in range(random.choice([4, 12, 300]))]
+    known = random.sample(catalog, min(len(catalog), 40))
+    sizes = random.choice([0, 1, 2, 5, 30]), random.choice([0, 1, 5, 40, 200])
+    situation = Situation(*(random.choices(known, k=size) for size in sizes))
+    links = Links()
+    for product_id in random.sample(known, random.randint(0, min(len(known), 20))):
+        ids = random.sample(catalog, random.randint(0, min(len(catalog), 20)))
+        links[product_id] = random.choice([1.0, 0.7]), ids, [random.choice([0.0, 0.25, 0.5, 1.0, random.random()]) for _ in ids]
+    links.damping = random.choice([1.0, 0.9])
+    trending = {random.choice(catalog): random.choice([0.01, 0.3, random.random()]) for _ in range(random.choice([0, 3, 60]))}
+    models = GlobalModels(
+        tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(SESSION_CELLS)),
+        tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(HISTORY_CELLS)),
+        tuple(sorted(trending.items(), key=lambda entry: (-entry[1], entry[0]))),
+    )
+    return situation, models, links, random.choice([1, 5, 20, 50])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_ranking_is_the_plain_one_to_the_last_bit(seed):
+    random = Random(seed)
+    for _ in range(300):
+        case = any_situation(random)
+        assert rank_situation(*case) == plain_rank(*case)
 
 
 # Has the list a user would see changed?
