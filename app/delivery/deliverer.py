@@ -106,7 +106,7 @@ class Deliverer:
         if drain_seconds > 0 and self._over is not None and not self._over.done():
             self._ledger.be_hasty()
             for line in self._lines:
-                line.rest()
+                line.end()
             await self._end_tasks(drain_seconds, is_idle=lambda: not self._tasks)
         self._ledger.close()
         await _cancel(list(self._tasks))

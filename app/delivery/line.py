@@ -98,7 +98,7 @@ class Line:
         self._on_wire = 0
         self._throttles_in_a_row = 0
         self._wake = asyncio.Event()
-        self._rests = False
+        self._rests = self._is_over = False
         self._latency = EVENT_TO_DELIVERY.labels(self.name)
         #: By outcome.
         self._counters: dict[str, Counter] = {}
@@ -125,12 +125,18 @@ class Line:
             self._release(self._claimed.popleft())
 
     def resume(self) -> None:
-        self._rests = False
+        """Go on after a rest, unless this is the end."""
+        self._rests = self._is_over
         self._wake.set()
 
+    def end(self) -> None:
+        """Rest for good. What is on the wire goes on."""
+        self._is_over = True
+        self.rest()
+
     def halt(self) -> None:
-        """Begin no request any more; the claims stand."""
-        self._rests = True
+        """End without another write: the claims stand."""
+        self._is_over = self._rests = True
         self._claimed.clear()
 
     async def close(self) -> None:

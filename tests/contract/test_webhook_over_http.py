@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import orjson
 import pytest
@@ -18,6 +18,7 @@ from app.delivery.client import MAX_RESPONSE_BYTES, HttpClient, Missing, NoRespo
 from app.delivery.deliverer import Deliverer
 from app.delivery.signing import signed_headers
 from app.destinations import Request, Response
+from app.errors import NotOwnedError
 from tests.contract.inbox import Delivered, Inbox
 from tests.unit.delivery.worlds import SECRET, DictStore, People, a_deliverer, real_clock, until, webhook
 
@@ -368,3 +369,207 @@ async def test_a_cookie_is_not_sent_back() -> None:
         for _ in range(2):
             await client.send(_raw_signed(inbox.url), _always)
     assert cookies == [None, None]
+
+
+async def _serve(answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Gives the same answer to each request, whose body is {}."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+            writer.write(answer)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n3\r\nay!\r\n0\r\n\r\n", 200, b"okay!"),
+        (b"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 Hint\r\nlink: x\r\n\r\nHTTP/1.1 201 C\r\ncontent-length: 2\r\n\r\nok", 201, b"ok"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", 500, b""),
+    ],
+    ids=["chunked", "informational first", "no content", "no body"],
+)
+async def test_whatever_form_an_answer_has_it_is_read_and_its_connection_serves_the_next_request(
+    answer: bytes, status: int, body: bytes
+) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await _serve(answer, reader, writer)
+
+    async with _raw_server(serve) as port, _client() as client:
+        for _ in range(3):
+            response = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
+            assert isinstance(response, Response)
+            assert (response.status, response.body) == (status, body)
+    assert connections == 1
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"])
+async def test_a_connection_that_the_server_means_to_close_is_not_kept(answer: bytes) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with _raw_server(serve) as port, _client() as client:
+        for _ in range(3):
+            response = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
+            assert isinstance(response, Response)
+            assert (response.status, response.body) == (200, b"ok")
+    assert connections == 3
+
+
+async def test_an_answer_that_nobody_asked_for_is_no_answer_to_the_next_request() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with _raw_server(serve) as port, _client() as client:
+        for _ in range(2):
+            response = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
+            assert isinstance(response, Response)
+            assert response.status == 204
+            await asyncio.sleep(0.01)
+
+
+async def test_a_head_that_drips_is_timed_out_as_a_whole() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            for byte in b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    async with _raw_server(drip) as port, _client(timeout_seconds=0.5) as client:
+        started = time.monotonic()
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
+    assert isinstance(answer, NoResponse)
+    assert answer.missing is Missing.TIMED_OUT
+    assert time.monotonic() - started < 2
+
+
+async def test_endless_informational_answers_are_timed_out() -> None:
+    async def never_done(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    async with _raw_server(never_done) as port, _client(timeout_seconds=0.5) as client:
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), _always)
+    assert isinstance(answer, NoResponse)
+    assert answer.missing is Missing.TIMED_OUT
+
+
+async def test_no_more_connections_than_the_concurrency_and_idle_ones_are_used_again() -> None:
+    open_now, most, connections = 0, 0, 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most, connections
+        open_now, connections = open_now + 1, connections + 1
+        most = max(most, open_now)
+        await _serve(b"HTTP/1.1 204 No\r\n\r\n", reader, writer)
+        open_now -= 1
+
+    async with _raw_server(serve) as port, _client() as client:
+        for _ in range(20):
+            await asyncio.gather(*(client.send(_post(f"http://127.0.0.1:{port}/"), _always) for _ in range(4)))
+        assert (most, connections) == (4, 4)
+    await until(lambda: open_now == 0)
+
+
+async def test_a_request_that_may_not_be_sent_leaves_nothing_on_the_wire() -> None:
+    got = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.extend(await reader.read())
+        writer.close()
+
+    async with _raw_server(serve) as port, _client() as client:
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), lambda: False)
+        await asyncio.sleep(0.02)
+    assert isinstance(answer, NoResponse)
+    assert answer.missing is Missing.FORBIDDEN
+    assert got == b""
+
+
+async def test_who_may_send_is_asked_again_before_the_second_try() -> None:
+    requests = 0
+
+    async def drop_the_second(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(2)
+                requests += 1
+                if requests == 2:
+                    break
+                writer.write(b"HTTP/1.1 204 No\r\n\r\n")
+        writer.transport.abort()
+
+    answers = iter([True, True, False])
+    async with _raw_server(drop_the_second) as port, _client() as client:
+        first = await client.send(_post(f"http://127.0.0.1:{port}/"), lambda: next(answers))
+        second = await client.send(_post(f"http://127.0.0.1:{port}/"), lambda: next(answers))
+    assert isinstance(first, Response)
+    assert isinstance(second, NoResponse)
+    assert (second.missing, requests) == (Missing.FORBIDDEN, 2)
+
+
+async def test_what_asking_raises_is_raised_and_the_connection_closed() -> None:
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == b""
+        closed.set()
+        writer.close()
+
+    def ask() -> bool:
+        raise NotOwnedError("gone")
+
+    async with _raw_server(serve) as port, _client() as client:
+        with pytest.raises(NotOwnedError):
+            await client.send(_post(f"http://127.0.0.1:{port}/"), ask)
+        await asyncio.wait_for(closed.wait(), 2)
+
+
+async def test_a_header_cannot_smuggle_in_another() -> None:
+    async with Inbox() as inbox, _client() as client:
+        request = Request("POST", inbox.url, {"webhook-id": "msg_1\r\nx-evil: 1"}, b"{}")
+        answer = await client.send(request, _always)
+        assert isinstance(answer, NoResponse)
+        assert inbox.got == []
+
+
+async def test_a_url_with_a_path_query_and_port_reaches_the_server_as_it_is() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No\r\n\r\n")
+        writer.close()
+
+    async with _raw_server(serve) as port, _client() as client:
+        assert isinstance(await client.send(_post(f"http://localhost:{port}/hook/a%20b?x=1&y=%C3%A4#part"), _always), Response)
+    lines = heads[0].decode().split("\r\n")
+    assert lines[0] == "POST /hook/a%20b?x=1&y=%C3%A4 HTTP/1.1"
+    assert [line for line in lines if line.startswith("host:")] == [f"host: localhost:{port}"]
+    assert "content-length: 2" in lines
+    assert "user-agent: Tidings" in lines

@@ -456,7 +456,8 @@ async def test_seeded_rebalances_and_deaths_end_with_each_last_list_delivered_an
 
         async def answer(request: Request, rng: random.Random = rng) -> Response | NoResponse:
             await asyncio.sleep(rng.random() * 0.003)
-            return rng.choice([answered(200)] * 5 + [answered(500), NoResponse(Missing.TIMED_OUT, "late")])
+            answers: list[Response | NoResponse] = [*[answered(200)] * 5, answered(500), NoResponse(Missing.TIMED_OUT, "late")]
+            return rng.choice(answers)
 
         async def round_trip(changes: Mapping[str, Any], rng: random.Random = rng) -> None:
             await asyncio.sleep(rng.random() * 0.004)

@@ -397,7 +397,8 @@ async def test_seeded_deaths_and_takeovers_end_with_each_last_list_delivered() -
 
         async def answer(request: Request, rng: random.Random = rng) -> Response | NoResponse:
             await asyncio.sleep(rng.random() * 0.003)
-            return rng.choice([answered(200), answered(200), answered(500), NoResponse(Missing.TIMED_OUT, "late")])
+            answers: list[Response | NoResponse] = [answered(200), answered(200), answered(500), NoResponse(Missing.TIMED_OUT, "late")]
+            return rng.choice(answers)
 
         for _life in range(8):
             world.client.answer = answer

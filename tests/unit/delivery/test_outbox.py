@@ -172,6 +172,23 @@ def test_a_released_user_is_due_as_if_nothing_had_been_sent() -> None:
     assert (_inbox(entry).attempts, _inbox(entry).last_error) == (0, "410")
 
 
+def test_an_unmarked_user_is_due_as_before_and_keeps_what_was_known() -> None:
+    entry = _entry()
+    outbox.fail(entry, "inbox", 1, "500", _NOW)
+    before = entry.SerializeToString(deterministic=True)
+    outbox.begin(entry, "inbox", 1, _NOW + 20_000)
+    outbox.unmark(entry, "inbox", 1, _NOW + 20_000)
+    assert entry.SerializeToString(deterministic=True) == before
+
+
+def test_a_mark_that_is_not_ones_own_is_not_lifted() -> None:
+    entry = _entry()
+    outbox.begin(entry, "inbox", 1, _NOW + 20_000)
+    outbox.unmark(entry, "inbox", 1, _NOW + 19_999)
+    outbox.unmark(entry, "inbox", 2, _NOW + 20_000)
+    assert next_step(entry, "inbox", _NOW) == WaitUntil(_NOW + 20_000)
+
+
 def test_a_withheld_user_is_due_again_at_a_newer_version_or_when_reopened() -> None:
     entry = _entry()
     outbox.withhold(entry, "inbox", 1)
@@ -197,7 +214,9 @@ def test_a_long_reason_is_cut() -> None:
     assert len(_inbox(entry).last_error) == outbox.MAX_ERROR_CHARS
 
 
-_steps = st.lists(st.sampled_from(["list", "begin", "confirm", "fail", "postpone", "release", "withhold", "reopen", "wait"]), max_size=40)
+_steps = st.lists(
+    st.sampled_from(["list", "begin", "confirm", "fail", "postpone", "release", "unmark", "withhold", "reopen", "wait"]), max_size=40,
+)
 
 
 @given(_steps)
@@ -218,6 +237,8 @@ def test_whatever_happens_the_last_list_ends_confirmed_once_the_target_works(ste
                 outbox.postpone(entry, "inbox", sent, "429", now_ms + 60_000)
             case "release":
                 outbox.release(entry, "inbox", sent, "410")
+            case "unmark":
+                outbox.unmark(entry, "inbox", sent, _inbox(entry).in_flight_until_ms)
             case "withhold":
                 outbox.withhold(entry, "inbox", _inbox(entry).desired_version)
             case "reopen":
