@@ -1,9 +1,14 @@
-"""Units of work and the committers that write them: outputs before marks, and the acknowledgement last."""
+"""Units of work and the committers that write them: outputs before marks, and the acknowledgement last.
+
+A write has a price of its own, whatever is in it. So the units that are made while others are on their way wait together and are written
+together, as if they had been one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Generic, TypeVar
@@ -43,12 +48,12 @@ class Unit(Generic[T]):
         self._limit_bytes = limit_bytes
 
     def records(self) -> Iterator[Any]:
-        state, limit, size = self.state, self._limit_bytes, 0
+        state, limit = self.state, self._limit_bytes
         for record in self._records:
-            if size + state.dirty_bytes > limit:
+            if self._position and state.dirty_bytes > limit:
                 return
             self._position += 1
-            size += len(record.value or b"")
+            state.dirty_bytes += len(record.value or b"")  # what it may add to an object that is changed already
             yield record
 
     def emit(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
@@ -66,14 +71,32 @@ class Unit(Generic[T]):
 
 
 class Committer:
-    """Writes the units of one partition of one table, one after another, in the order they were made."""
+    """Writes the units of one partition of one table in the order they were made, those that wait for one another's end as a group.
 
-    def __init__(self, table: Table[Any], state: PartitionState[Any], writer: Writer, fail: Callable[[BaseException], None]) -> None:
+    A group is closed before it outgrows a changelog batch: at ``limit_bytes`` of changed state, plus what its last unit adds to that.
+    """
+
+    def __init__(
+        self,
+        table: Table[Any],
+        state: PartitionState[Any],
+        writer: Writer,
+        fail: Callable[[BaseException], None],
+        limit_bytes: int = 2_000_000,
+    ) -> None:
         self._table = table
         self._state = state
         self._writer = writer
         self._fail = fail
-        self._queue: asyncio.Queue[tuple[Unit[Any], dict[bytes, bytes | None]]] = asyncio.Queue()
+        self._limit_bytes = limit_bytes
+        #: Units whose changes are still in the state's hands: what the next one changes is added to them.
+        self._open: list[Unit[Any]] = []
+        #: Units to be written, with all that they changed.
+        self._closed: deque[tuple[list[Unit[Any]], dict[bytes, bytes | None]]] = deque()
+        self._submitted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._halted = False
         self._task: asyncio.Task[None] | None = None
         self._flush = metrics.FLUSH.labels(table.name)
 
@@ -81,60 +104,91 @@ class Committer:
         self._task = asyncio.create_task(self._run(), name=f"commit {self._table.name}/{self._state.number}")
 
     def submit(self, unit: Unit[Any]) -> None:
-        """Take what the unit changed and queue it. Must follow the changes without an await in between."""
-        if self._task is None or self._task.done():
+        """Take what the unit changed. Must follow the changes without an await in between."""
+        if self._task is None or self._task.done() or self._halted:
             raise NotOwnedError(f"partition {self._state.number} of table {self._table.name} was given up")
-        if self._state.changed:
-            self._queue.put_nowait((unit, self._state.take_changes()))
-        else:
-            self._queue.put_nowait((unit, {}))
+        self._open.append(unit)
+        if self._state.dirty_bytes > self._limit_bytes:
+            self._close_group()
+        self._idle.clear()
+        self._submitted.set()
+
+    def halt(self) -> None:
+        """A unit failed half-way: what it changed must never be written, so nothing is that was not closed before."""
+        self._halted = True
 
     async def drain(self) -> None:
         """Wait until all that was submitted is written."""
-        await self._queue.join()
+        await self._idle.wait()
 
     async def stop(self) -> None:
         """Write nothing more; whoever waits for a unit that is not written gets NotOwnedError."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        while not self._queue.empty():
-            self._abandon(self._queue.get_nowait()[0])
+        for units, _ in self._closed:
+            self._abandon(units)
+        self._abandon(self._open)
 
-    def _abandon(self, unit: Unit[Any]) -> None:
-        if not unit.done.done():
-            unit.done.set_exception(
-                NotOwnedError(f"partition {unit.partition} of table {self._table.name} was given up before the unit was written")
-            )
-            unit.done.exception()
+    def _abandon(self, units: list[Unit[Any]]) -> None:
+        for unit in units:
+            if not unit.done.done():
+                unit.done.set_exception(
+                    NotOwnedError(f"partition {unit.partition} of table {self._table.name} was given up before the unit was written")
+                )
+                unit.done.exception()
+
+    def _close_group(self) -> None:
+        self._closed.append((self._open, self._state.take_changes()))
+        self._open = []
 
     async def _run(self) -> None:
         while True:
-            unit, changes = await self._queue.get()
+            units: list[Unit[Any]] = []
             try:
-                await self._write(unit, changes)
+                if not self._closed and self._open and not self._halted:
+                    self._close_group()
+                if not self._closed:
+                    self._submitted.clear()
+                    await self._submitted.wait()
+                    continue
+                units, changes = self._closed.popleft()
+                await self._write(units, changes)
             except asyncio.CancelledError:
-                self._abandon(unit)
+                self._abandon(units)
                 raise
             except BaseException as exc:
-                if not unit.done.done():
-                    unit.done.set_exception(exc)
-                    unit.done.exception()  # the process stops: whoever waits need not complain too
+                for unit in units:
+                    if not unit.done.done():
+                        unit.done.set_exception(exc)
+                        unit.done.exception()  # the process stops: whoever waits need not complain too
                 self._fail(exc)
                 return
-            if not unit.done.done():
-                unit.done.set_result(None)
-            self._queue.task_done()
+            for unit in units:
+                if not unit.done.done():
+                    unit.done.set_result(None)
+            if not (self._open or self._closed):
+                self._idle.set()
 
-    async def _write(self, unit: Unit[Any], changes: dict[bytes, bytes | None]) -> None:
-        if unit.outputs:
-            await self._writer.write_all(unit.outputs)
+    async def _write(self, units: list[Unit[Any]], changes: dict[bytes, bytes | None]) -> None:
+        if outputs := _outputs(units):
+            await self._writer.write_all(outputs)
         if changes:
             state = self._state
             began = perf_counter()
             first, count = await self._writer.write_batch(self._table.changelog_topic_name, state.number, changes.items())
             state.written(changes, first + count - 1)
             self._flush.observe(perf_counter() - began)
+
+
+def _outputs(units: list[Unit[Any]]) -> dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]]:
+    if len(units) == 1:
+        return units[0].outputs
+    outputs: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = {}
+    for unit in units:
+        for place, records in unit.outputs.items():
+            outputs.setdefault(place, []).extend(records)
+    return outputs
 
 
 def apply_records(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -92,7 +92,7 @@ class Writer:
         self._allow_unfenced = allow_unfenced
         self._held: dict[int, Epoch] = {}
         self._renewed: dict[int, float] = {}
-        self._places: dict[tuple[str, int], asyncio.Lock] = {}
+        self._places: dict[aiokafka.TopicPartition, asyncio.Lock] = {}
         self._changelogs: list[str] = []
         self.fenced = False
         self._epochs: PartitionEpochs
@@ -212,45 +212,130 @@ class Writer:
             if append(key=key, value=value, timestamp=None) is None:
                 raise ProduceError(f"a batch for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes: lower worker.batch_max_bytes")
         batch.close()
-        return await self._sent(batch, topic, partition), batch.record_count()
+        return await self._written(batch, aiokafka.TopicPartition(topic, partition)), batch.record_count()
 
     async def write_all(self, outputs: Mapping[tuple[str, int], list[tuple[bytes | None, bytes | None]]]) -> None:
         """Append records to any topics, in order within each partition; returns when all are acknowledged."""
-        if outputs:
-            await asyncio.gather(*(self._write_run(topic, partition, records) for (topic, partition), records in outputs.items()))
+        if not outputs:
+            return
+        sent = {place: self._send_run(place, records) for (t, p), records in outputs.items() for place in (aiokafka.TopicPartition(t, p),)}
+        try:
+            await _decided(sent.values())
+        finally:
+            for future in sent.values():
+                if isinstance(future, asyncio.Task):
+                    future.cancel()  # does nothing to one that is done; a batch that was placed goes its way
+        for place, future in sent.items():
+            if future.done():  # all, or one failed
+                _offset_of(future, place)
 
-    async def _write_run(self, topic: str, partition: int, records: list[tuple[bytes | None, bytes | None]]) -> None:
+    def _send_run(self, place: aiokafka.TopicPartition, records: list[tuple[bytes | None, bytes | None]]) -> asyncio.Future[Any]:
+        """The future of the last of the batches that the records make: without a task where one batch takes all and has a place."""
+        if (acknowledgement := self._joined(place, records)) is not None:
+            return acknowledgement
+        batch, rest = self._filled(place, records, 0)
+        if rest == len(records) and (acknowledgement := self._placed(batch, place)) is not None:
+            return acknowledgement
+        return asyncio.ensure_future(self._write_run(place, records, batch, rest))
+
+    def _joined(self, place: aiokafka.TopicPartition, records: list[tuple[bytes | None, bytes | None]]) -> asyncio.Future[Any] | None:
+        """Put records into the batch that another unit left here and the producer has not taken yet; None where there is none."""
+        assert self._producer is not None
+        waiting = self._producer._message_accumulator._batches.get(place)
+        if not waiting or (last := waiting[-1]).retry_count:
+            return None  # one that was sent before has its number, and must be sent again as it was
+        builder = last._builder
+        if builder.closed() or builder.size() + sum(_weight(key, value) for key, value in records) > OUTPUT_BATCH_BYTES:
+            return None
+        for key, value in records:
+            if builder.append(key=key, value=value, timestamp=None) is None:
+                raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
+        return last.future
+
+    async def _write_run(
+        self, place: aiokafka.TopicPartition, records: list[tuple[bytes | None, bytes | None]], batch: Any, rest: int
+    ) -> Any:
+        while rest < len(records):
+            await self._written(batch, place)
+            batch, rest = self._filled(place, records, rest)
+        return await asyncio.shield(await self._queued(batch, place))
+
+    def _filled(self, place: aiokafka.TopicPartition, records: list[tuple[bytes | None, bytes | None]], start: int) -> tuple[Any, int]:
+        """A batch of the records from ``start`` on, as many as one takes, and the index after the last of them."""
         assert self._producer is not None
         batch, size = self._producer.create_batch(), 0
-        for key, value in records:
-            weight = len(key or b"") + len(value or b"") + 64
+        for index in range(start, len(records)):
+            key, value = records[index]
+            weight = _weight(key, value)
             if size and size + weight > OUTPUT_BATCH_BYTES:
                 batch.close()
-                await self._sent(batch, topic, partition)
-                batch, size = self._producer.create_batch(), 0
+                return batch, index
             if batch.append(key=key, value=value, timestamp=None) is None:
-                raise ProduceError(f"a record for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes")
+                raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
             size += weight
-        batch.close()
-        await self._sent(batch, topic, partition)
+        return batch, len(records)  # left open: see _joined
 
-    async def _sent(self, batch: Any, topic: str, partition: int) -> int:
-        try:
-            acknowledged = await (await self._queued(batch, topic, partition))
-        except (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch) as exc:
-            raise FencedError(f"{topic}/{partition} has a newer owner; this worker was paused or cut off, and stops") from exc
-        except kafka_errors.KafkaError as exc:
-            raise ProduceError(f"{topic}/{partition} did not acknowledge a batch: {exc!r}") from exc
-        if acknowledged.offset < 0:
-            raise ProduceError(f"{topic}/{partition} acknowledged a batch without its offset; the log's end is unknown")
-        return acknowledged.offset
+    async def _written(self, batch: Any, place: aiokafka.TopicPartition) -> int:
+        """The offset of the batch's first record, once it is acknowledged."""
+        acknowledgement = self._placed(batch, place)
+        if acknowledgement is None:
+            acknowledgement = await self._queued(batch, place)
+        await _decided((acknowledgement,))
+        return _offset_of(acknowledgement, place)
 
-    async def _queued(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
+    def _placed(self, batch: Any, place: aiokafka.TopicPartition) -> asyncio.Future[Any] | None:
+        """What aiokafka's send_batch does where it has nothing to wait for, without its coroutines; None where it has."""
+        assert self._producer is not None
+        lock = self._places.get(place)  # there is one once a batch went to this place the long way, which finds its topic
+        accumulator = self._producer._message_accumulator
+        if lock is None or lock.locked() or accumulator._batches.get(place) or accumulator._closed or accumulator._exception is not None:
+            return None
+        return accumulator._append_batch(batch, place).future
+
+    async def _queued(self, batch: Any, place: aiokafka.TopicPartition) -> asyncio.Future[Any]:
         """Place a batch in the producer's queue, which holds one waiting batch per partition, in the order of asking."""
         assert self._producer is not None
-        async with self._places.setdefault((topic, partition), asyncio.Lock()):
+        async with self._places.setdefault(place, asyncio.Lock()):
             while True:
                 try:
-                    return await self._producer.send_batch(batch, topic, partition=partition)
+                    return await self._producer.send_batch(batch, place.topic, partition=place.partition)
                 except kafka_errors.KafkaTimeoutError:
                     continue  # not queued: the batch before it has not left yet, as while the broker is away
+                except kafka_errors.KafkaError as exc:
+                    raise _refused(exc, place) from exc
+
+
+def _weight(key: bytes | None, value: bytes | None) -> int:
+    """What a record takes in a batch, at most."""
+    return len(key or b"") + len(value or b"") + 64
+
+
+def _decided(futures: Collection[asyncio.Future[Any]]) -> asyncio.Future[None]:
+    """Done when all are, or one failed. Cancelling it cancels none of them: the producer does not expect that."""
+    decided, left = asyncio.get_running_loop().create_future(), len(futures)
+
+    def count(future: asyncio.Future[Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not decided.done() and (left == 0 or future.cancelled() or future.exception() is not None):
+            decided.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(count)
+    return decided
+
+
+def _offset_of(acknowledgement: asyncio.Future[Any], place: aiokafka.TopicPartition) -> int:
+    try:
+        acknowledged = acknowledgement.result()
+    except kafka_errors.KafkaError as exc:
+        raise _refused(exc, place) from exc
+    if acknowledged.offset < 0:
+        raise ProduceError(f"{place.topic}/{place.partition} acknowledged a batch without its offset; the log's end is unknown")
+    return int(acknowledged.offset)
+
+
+def _refused(exc: kafka_errors.KafkaError, place: aiokafka.TopicPartition) -> FencedError | ProduceError:
+    if isinstance(exc, kafka_errors.ProducerFenced | kafka_errors.InvalidProducerEpoch):
+        return FencedError(f"{place.topic}/{place.partition} has a newer owner; this worker was paused or cut off, and stops")
+    return ProduceError(f"{place.topic}/{place.partition} did not acknowledge a batch: {exc!r}")

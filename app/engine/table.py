@@ -61,7 +61,7 @@ class PartitionState(Generic[T]):
     def __init__(self, number: int, database: Database, codec: Codec[T], hidden: dict[bytes, Codec[Any]], cache_objects: int) -> None:
         self.number = number
         self.cache_objects = cache_objects
-        #: Estimated bytes of the values that the current unit changes.
+        #: Estimated bytes of the values that were changed and are not taken yet.
         self.dirty_bytes = 0
         #: Values on their way into the changelog, oldest first: newer than the database.
         self.pending: deque[dict[bytes, bytes | None]] = deque()
@@ -126,7 +126,10 @@ class PartitionState(Generic[T]):
         return bool(self._dirty or self._marked)
 
     def take_changes(self) -> dict[bytes, bytes | None]:
-        """Encode what the current unit changed, marks included, and begin the next one."""
+        """Encode what was changed since it was last asked, marks included. Empty when nothing was."""
+        self.dirty_bytes = 0
+        if not self.changed:
+            return {}
         changes: dict[bytes, bytes | None] = {}
         codec, hidden, sizes, wear = self._codec, self._hidden, self._sizes, self._wear
         encode = codec.encode
@@ -147,7 +150,6 @@ class PartitionState(Generic[T]):
             changes[MARK_PREFIX + source] = _U64.pack(self._applied[source])
         self._dirty = {}
         self._marked.clear()
-        self.dirty_bytes = 0
         self.pending.append(changes)
         if len(self._young) > self.cache_objects // 2:
             self._old, self._young = self._young, {}

@@ -21,6 +21,7 @@ class ScriptedWriter:
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.log: list[tuple[str, Any]] = []
+        self.batches: list[dict[bytes, bytes | None]] = []
         self.open = asyncio.Event()
         self.open.set()
         self._fail_at = fail_at
@@ -33,6 +34,7 @@ class ScriptedWriter:
 
     async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
         batch = dict(records)
+        self.batches.append(batch)
         await self._written("changelog", sorted(batch))
         return 10 * len(self.log), len(batch)
 
@@ -44,12 +46,14 @@ class ScriptedWriter:
 
 
 class World:
-    def __init__(self, fail_at: int | None = None) -> None:
+    def __init__(self, fail_at: int | None = None, limit_bytes: int = 1 << 20) -> None:
         self.database = DictDatabase()
         self.state = state_over(self.database)
         self.writer = ScriptedWriter(fail_at)
         self.failures: list[BaseException] = []
-        self.committer = Committer(TABLE, self.state, self.writer, self.failures.append)  # type: ignore[arg-type]  # a scripted writer
+        self.committer = Committer(
+            TABLE, self.state, self.writer, self.failures.append, limit_bytes  # type: ignore[arg-type]  # a scripted writer
+        )  # fmt: skip
         self.committer.start()
 
     def submit(self, key: bytes = b"", output: bool = False) -> Unit[Any]:
@@ -59,6 +63,13 @@ class World:
         if output:
             unit.emit("elsewhere", 0, None, b"x")
         self.committer.submit(unit)
+        return unit
+
+    async def under_way(self, key: bytes) -> Unit[Any]:
+        """A unit whose write has begun: those to come do not go with it."""
+        unit = self.submit(key, output=True)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return unit
 
 
@@ -75,13 +86,76 @@ async def test_a_unit_is_done_after_its_outputs_its_changelog_batch_and_its_data
 
 async def test_units_are_written_one_after_another_in_the_order_they_were_made() -> None:
     world = World()
-    units = [world.submit(b"%d" % n, output=True) for n in range(3)]
+    units = [await world.under_way(b"%d" % n) for n in range(3)]
     await world.committer.drain()
 
     assert [what for what, _ in world.writer.log] == ["outputs", "changelog"] * 3
     assert [detail for what, detail in world.writer.log if what == "changelog"] == [[b"0"], [b"1"], [b"2"]]
     assert all(unit.done.done() for unit in units)
     await world.committer.stop()
+
+
+async def test_units_made_while_another_is_on_its_way_are_written_as_one_with_all_their_outputs() -> None:
+    world = World()
+    world.writer.open.clear()
+    first = await world.under_way(b"a")
+    rest = [world.submit(key, output=True) for key in (b"b", b"c", b"b")]
+    world.writer.open.set()
+    await rest[-1].done
+
+    assert first.done.done()
+    assert world.writer.log == [
+        ("outputs", {"elsewhere": 1}), ("changelog", [b"a"]), ("outputs", {"elsewhere": 3}), ("changelog", [b"b", b"c"]),
+    ]  # fmt: skip
+    assert world.database.values == {b"a": b"1", b"b": b"1,1", b"c": b"1"}
+    assert all(unit.done.done() for unit in rest)
+    await world.committer.stop()
+
+
+async def test_what_a_unit_changes_after_a_group_was_taken_is_not_in_the_group() -> None:
+    world = World()
+    world.writer.open.clear()
+    first = await world.under_way(b"a")
+    second = world.submit(b"a", output=True)
+    world.writer.open.set()
+    await second.done
+
+    assert first.done.done()
+    assert world.writer.batches == [{b"a": b"1"}, {b"a": b"1,1"}]
+    await world.committer.stop()
+
+
+async def test_a_group_is_closed_at_the_limit_so_that_it_fits_a_changelog_batch() -> None:
+    world = World(limit_bytes=600)  # a new object counts for 256 bytes
+    world.writer.open.clear()
+    await world.under_way(b"a")
+    for n in range(7):
+        world.submit(b"%d" % n)
+    world.writer.open.set()
+    await world.committer.drain()
+
+    changelog = [detail for what, detail in world.writer.log if what == "changelog"]
+    assert changelog == [[b"a"], [b"0", b"1", b"2"], [b"3", b"4", b"5"], [b"6"]]
+    assert len(world.database.values) == 8
+    await world.committer.stop()
+
+
+async def test_after_a_unit_failed_half_way_nothing_that_it_touched_is_written() -> None:
+    world = World()
+    world.writer.open.clear()
+    first = await world.under_way(b"a")
+    second = world.submit(b"b")
+    world.state.obtain(b"b").added.append(7)  # and then an error
+    world.committer.halt()
+    world.writer.open.set()
+    await first.done
+    await asyncio.sleep(0.01)
+
+    assert world.database.values == {b"a": b"1"}
+    with pytest.raises(NotOwnedError):
+        world.submit(b"c")
+    await world.committer.stop()
+    assert isinstance(second.done.exception(), NotOwnedError)
 
 
 async def test_a_unit_without_changes_waits_for_those_before_it_and_writes_nothing() -> None:
@@ -101,13 +175,15 @@ async def test_a_unit_without_changes_waits_for_those_before_it_and_writes_nothi
 @pytest.mark.parametrize(("fail_at", "written"), [(0, 0), (1, 0), (2, 1), (3, 1)])
 async def test_after_a_failure_nothing_more_is_written_and_fail_is_called_once(fail_at: int, written: int) -> None:
     world = World(fail_at)
-    units = [world.submit(b"%d" % n, output=True) for n in range(3)]
+    world.writer.open.clear()
+    units = [await world.under_way(b"0"), world.submit(b"1", output=True), world.submit(b"2", output=True)]
+    world.writer.open.set()
     await asyncio.wait([units[written].done])
     await asyncio.sleep(0.01)
 
     assert len(world.failures) == 1
     assert len(world.writer.log) == fail_at
-    assert [unit.done.done() and unit.done.exception() is None for unit in units] == [n < written for n in range(3)]
+    assert [unit.done.done() and unit.done.exception() is None for unit in units] == [written > 0, False, False]
     assert len(world.database.values) == written
     with pytest.raises(NotOwnedError):
         world.submit(b"z")
@@ -116,7 +192,9 @@ async def test_after_a_failure_nothing_more_is_written_and_fail_is_called_once(f
 
 async def test_units_that_wait_behind_a_failure_end_when_the_partition_is_given_up() -> None:
     world = World(fail_at=0)
-    units = [world.submit(b"%d" % n) for n in range(3)]
+    world.writer.open.clear()
+    units = [await world.under_way(b"0"), world.submit(b"1"), world.submit(b"2")]
+    world.writer.open.set()
     await asyncio.wait([units[0].done])
     await world.committer.stop()
 
