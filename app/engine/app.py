@@ -8,9 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import faust
+from faust.sensors import Monitor
 from faust.stores import STORES
 from faust.tables.manager import TableManager
 from faust.transport.drivers import TRANSPORTS
@@ -49,11 +51,29 @@ class EngineOptions:
     #: Changed state, in bytes, after which a unit ends: well below fence.MAX_BATCH_BYTES, since the estimate is made before encoding.
     batch_max_bytes: int = 2_000_000
     block_cache_bytes: int = 256 * 1024**2
-    fetch_max_wait_ms: int = 20
+    #: How long the broker may hold a fetch: while nothing comes, and while something does (source.py).
+    fetch_max_wait_ms: int = 100
+    linger_ms: int = 15
     request_timeout_seconds: float = 10
     allow_unfenced: bool = False
     #: Further settings of every Kafka client (TLS, SASL).
     client: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EngineMonitor(Monitor):
+    """Faust's figures, but those by event: an event is a batch here, and what is worth knowing of it is in app/metrics.py."""
+
+    def on_message_in(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_message_out(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_stream_event_in(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_stream_event_out(self, *_: Any) -> None:
+        """Nothing."""
 
 
 class EngineTableManager(TableManager):
@@ -92,7 +112,6 @@ class EngineApp(faust.App):
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self._committers: dict[tuple[str, int], Committer] = {}
         self._unwritten: Counter[TP] = Counter()
-        self._acknowledgements: set[asyncio.Future[None]] = set()
         self._reader: SourceReader | None = None
         self._fail = fail
         self.client: dict[str, Any] = {
@@ -110,6 +129,7 @@ class EngineApp(faust.App):
             broker=servers,
             store="engine://",
             TableManager=EngineTableManager,
+            Monitor=EngineMonitor,
             topic_disable_leader=True,
             topic_allow_declare=True,
             agent_supervisor="mode.CrashingSupervisor",
@@ -152,25 +172,32 @@ class EngineApp(faust.App):
         state, committer = table.state(message.partition), self._committers.get((table.name, message.partition))
         if committer is None:
             raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
-        units = apply_records(state, message.topic, message.records, apply, committer.submit, self.options.batch_max_bytes)
-        acknowledgement = asyncio.ensure_future(self._acknowledge(event, units))
-        self._acknowledgements.add(acknowledgement)
-        acknowledgement.add_done_callback(self._acknowledgements.discard)
-
-    async def _acknowledge(self, event: Any, units: list[Unit[Any]]) -> None:
-        """The batch was applied: acknowledge it when its units are written and everything they caused is seen through."""
         try:
-            for unit in units:
-                await unit.done
-            self._unwritten[event.message.tp] -= 1
-            self.room_made()
-            holds = {hold for unit in units for hold in unit.holds}
-            units.clear()
-            event.value, event.message.records = None, ()  # only the offset is needed from here on, and the wait may be long
-            for hold in holds:
-                await asyncio.shield(hold)
-        except (Exception, asyncio.CancelledError):
-            return  # never acknowledged, so never committed; the process stops or the partition was given up
+            units = apply_records(state, message.topic, message.records, apply, committer.submit, self.options.batch_max_bytes)
+        except BaseException:
+            committer.halt()
+            raise
+        units[-1].done.add_done_callback(partial(self._written, event, units))  # they are written in order
+
+    def _written(self, event: Any, units: list[Unit[Any]], last: asyncio.Future[None]) -> None:
+        """The batch is written, or will never be: then the process stops, or the partition was given up."""
+        if last.cancelled() or last.exception() is not None:
+            return
+        self._unwritten[event.message.tp] -= 1
+        self.room_made()
+        event.value, event.message.records = None, ()  # only the offset is needed from here on, and the wait may be long
+        self._see_through(event, list({hold for unit in units for hold in unit.holds}))
+
+    def _see_through(self, event: Any, holds: list[asyncio.Future[Any]]) -> None:
+        """Acknowledge a batch once everything it caused is seen through; what is not acknowledged is never committed."""
+        while holds:
+            hold = holds[-1]
+            if not hold.done():
+                hold.add_done_callback(lambda _: self._see_through(event, holds))
+                return
+            if hold.cancelled() or hold.exception() is not None:
+                return
+            holds.pop()
         event.ack()
 
     async def apply_to(self, table: Table[Any], partition: int, change: Callable[[Unit[Any]], R]) -> R:
@@ -182,7 +209,11 @@ class EngineApp(faust.App):
         committer = self._committers.get((table.name, partition))
         if committer is None:
             raise NotOwnedError(f"partition {partition} of table {table.name} is not owned here")
-        result = change(unit)
+        try:
+            result = change(unit)
+        except BaseException:
+            committer.halt()
+            raise
         committer.submit(unit)
         await asyncio.shield(unit.done)
         return result
@@ -196,7 +227,9 @@ class EngineApp(faust.App):
         for table in self.tables.values():
             for partition in partitions:
                 state: PartitionState[Any] = table.state(partition)
-                committer = self._committers[table.name, partition] = Committer(table, state, self.writer, self.fail)
+                committer = self._committers[table.name, partition] = Committer(
+                    table, state, self.writer, self.fail, self.options.batch_max_bytes
+                )
                 committer.start()
         for tell in self.on_owned:
             await tell(partitions)
@@ -210,6 +243,7 @@ class EngineApp(faust.App):
             positions,
             generation=generation,
             batch_max_records=self.options.batch_max_records,
+            linger_ms=self.options.linger_ms,
             deliver=self._deliver,
             has_room=self._has_room,
         )
@@ -265,8 +299,7 @@ class EngineApp(faust.App):
             await asyncio.gather(*(c.stop() for c in committers.values()))
         for table in self.tables.values():
             table.give_up()
-        if self._acknowledgements:  # what was written is acknowledged now; what waits for more was told that it will not come
-            await asyncio.wait(self._acknowledgements, timeout=1)
+        await asyncio.sleep(0)  # what was written is acknowledged now; what waits for more was told that it will not come
 
     # Life ---------------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 A reader lives as long as one assignment: it is made after recovery with the exact positions to start from and closed at the next
 rebalance, so no record of one assignment can be taken for one of another. A partition gets its next batch only while it has room (few
-units in flight), which bounds memory.
+units in flight), and is fetched only while little of it waits here, which bounds memory.
+
+While records come, the broker collects them for some milliseconds before it answers: what many events cause then comes as one batch for
+each partition, not as one for each event. It answers at once when much is there, and when nothing had come for a while.
 """
 
 from __future__ import annotations
@@ -19,12 +22,21 @@ from app.engine.batch import BatchMessage
 from app.engine.recovery import close_consumer
 from app.errors import StateError
 
-#: Fetched at once for one partition, and so at most buffered here beside what aiokafka holds.
+#: Fetched at once for one partition.
 FETCH_BYTES = 1 << 20
+#: Batches of one partition that wait here when it is fetched no further: beside what one fetch brings, nothing more is held.
+BATCHES_AHEAD = 2
+#: With so much to give, the broker answers whatever it was told to wait: some hundred events, or a batch of one partition.
+ENOUGH_BYTES = 64 << 10
+#: Records are on their way while a look of so long, in times of the linger, brings some.
+IDLE_AFTER_LINGERS = 6
 
 
 class SourceReader:
-    """``deliver(message)`` is awaited for each batch; ``has_room(tp)`` says whether the partition may have one more."""
+    """``deliver(message)`` is awaited for each batch; ``has_room(tp)`` says whether the partition may have one more.
+
+    ``client``'s fetch_max_wait_ms is for how long the broker may hold a fetch while nothing comes; ``linger_ms``, while something does.
+    """
 
     def __init__(
         self,
@@ -33,22 +45,27 @@ class SourceReader:
         *,
         generation: int,
         batch_max_records: int,
+        linger_ms: int,
         deliver: Callable[[BatchMessage], Awaitable[None]],
         has_room: Callable[[TP], bool],
     ) -> None:
         self._positions = dict(positions)
         self._generation = generation
         self._batch_max_records = batch_max_records
+        self._linger_ms = linger_ms
         self._deliver = deliver
         self._has_room = has_room
+        #: Records that were fetched, and how many of them were handed out.
         self._fetched: dict[TP, list[Any]] = {tp: [] for tp in positions}
         self._taken = dict.fromkeys(positions, 0)
+        self._paused: set[TP] = set()
         #: Of the last record handed out, in ms since 1970.
         self._timestamps: dict[TP, int] = {}
         self._room = asyncio.Event()
         self._consumer = aiokafka.AIOKafkaConsumer(
             **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none", max_partition_fetch_bytes=FETCH_BYTES
         )
+        self._idle_wait_ms = self._consumer._fetch_max_wait_ms
 
     @property
     def partitions(self) -> list[TP]:
@@ -71,67 +88,81 @@ class SourceReader:
 
     async def run(self) -> None:
         """Read until cancelled. Raises StateError when records were deleted before they were applied."""
-        consumer = self._consumer
-        partitions = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in self._positions}
-        consumer.assign(list(partitions.values()))
-        fetch: asyncio.Task[Any] | None = None
-        wanted: set[TP] = set()
+        consumer, tasks = self._consumer, set[asyncio.Task[None]]()
+        consumer.assign([aiokafka.TopicPartition(tp.topic, tp.partition) for tp in self._positions])
         try:
             await consumer.start()
             for tp, position in self._positions.items():
-                consumer.seek(partitions[tp], position)
-            while True:
-                self._room.clear()
-                await self._hand_out()
-                empty = {tp for tp, records in self._fetched.items() if not records}
-                if fetch is not None and not fetch.done() and not empty <= wanted:
-                    fetch.cancel()  # waits for others only; safe, as records are taken from aiokafka's buffer without an await in between
-                    await asyncio.wait({fetch})
-                if fetch is None or fetch.done():
-                    if fetch is not None and not fetch.cancelled():
-                        self._take(fetch)
-                        fetch = None
-                        continue
-                    fetch, wanted = None, empty
-                    if empty:
-                        fetch = asyncio.create_task(consumer.getmany(*(partitions[tp] for tp in empty), timeout_ms=1000))
-                room = asyncio.create_task(self._room.wait())
-                try:
-                    await asyncio.wait({t for t in (fetch, room) if t is not None}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    room.cancel()
+                consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), position)
+            tasks = {asyncio.create_task(self._fetch()), asyncio.create_task(self._hand_out())}
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            if fetch is not None:
-                fetch.cancel()
+            for task in tasks:
+                task.cancel()
             await close_consumer(consumer)
 
-    def _take(self, fetch: asyncio.Task[Any]) -> None:
+    async def _fetch(self) -> None:
+        wait_ms = self._idle_wait_ms
+        while True:
+            got = await self._next(wait_ms)
+            # aiokafka sends the next request when this coroutine waits: how long it may linger, and for which partitions it asks, is
+            # decided before.
+            if got:
+                self._let_linger(ENOUGH_BYTES, self._linger_ms)
+                wait_ms = IDLE_AFTER_LINGERS * self._linger_ms
+            else:
+                self._let_linger(1, self._idle_wait_ms)
+                wait_ms = 1000
+            for place, records in got.items():
+                tp = TP(place.topic, place.partition)
+                if left := self._fetched[tp]:
+                    records = left[self._taken[tp] :] + records
+                self._fetched[tp], self._taken[tp] = records, 0
+                if len(records) >= BATCHES_AHEAD * self._batch_max_records:
+                    self._paused.add(tp)
+                    self._consumer.pause(place)
+            self._room.set()
+
+    async def _next(self, wait_ms: int) -> dict[aiokafka.TopicPartition, list[Any]]:
         try:
-            got = fetch.result()
+            return await self._consumer.getmany(timeout_ms=wait_ms)
         except OffsetOutOfRangeError as exc:
             raise StateError(
                 f"records at {exc.args} are gone from the log, though they were not applied: retention deleted them. "
                 "Raise the topic's retention.ms; to accept the loss, move the group's committed offset to the log's start."
             ) from exc
-        for tp, records in got.items():
-            self._fetched[TP(tp.topic, tp.partition)] = records
+
+    def _let_linger(self, enough_bytes: int, wait_ms: int) -> None:
+        # aiokafka has no call for it, and reads both for every request.
+        fetcher = self._consumer._fetcher
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = enough_bytes, wait_ms
 
     async def _hand_out(self) -> None:
         """A batch for each partition that has records and room, round after round."""
-        size = self._batch_max_records
-        progress = True
-        while progress:
-            progress = False
-            for tp, records in self._fetched.items():
-                if not records or not self._has_room(tp):
-                    continue
-                start = self._taken[tp]
-                chunk = records[start : start + size]
-                if start + size >= len(records):
-                    self._fetched[tp], self._taken[tp] = [], 0
-                else:
-                    self._taken[tp] = start + size
-                self._positions[tp] = chunk[-1].offset + 1
-                self._timestamps[tp] = chunk[-1].timestamp
-                await self._deliver(BatchMessage(tp, chunk, self._generation))
-                progress = True
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            progress = True
+            while progress:
+                progress = False
+                for tp in self._positions:
+                    if self._fetched[tp] and self._has_room(tp):
+                        await self._deliver(BatchMessage(tp, self._take(tp), self._generation))
+                        progress = True
+
+    def _take(self, tp: TP) -> list[Any]:
+        """A partition's next batch."""
+        records, start, end = self._fetched[tp], self._taken[tp], self._taken[tp] + self._batch_max_records
+        chunk = records[start:end]
+        if end >= len(records):
+            self._fetched[tp], self._taken[tp] = [], 0
+        else:
+            self._taken[tp] = end
+        self._positions[tp] = chunk[-1].offset + 1
+        self._timestamps[tp] = chunk[-1].timestamp
+        if tp in self._paused and len(records) - end < BATCHES_AHEAD * self._batch_max_records:
+            self._paused.discard(tp)
+            self._consumer.resume(aiokafka.TopicPartition(tp.topic, tp.partition))
+        return chunk

@@ -46,7 +46,7 @@ class Reading:
         self._more = asyncio.Event()
         self.reader = SourceReader(
             client_of(broker, fetch_max_wait_ms=20), positions, generation=4,
-            batch_max_records=batch_max_records, deliver=self._deliver, has_room=lambda tp: self.unwritten[tp] < ROOM,
+            batch_max_records=batch_max_records, linger_ms=5, deliver=self._deliver, has_room=lambda tp: self.unwritten[tp] < ROOM,
         )  # fmt: skip
         self.task = asyncio.create_task(self.reader.run())
 
