@@ -8,6 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.ranking import rank
 from app.domain.recommendations import list_digest
@@ -245,8 +246,10 @@ class Simulation:
                 update = RecommendationUpdate.FromString(value or b"")
                 read = list_digest(update.recommendations).to_bytes(8, "big")
                 assert updates.setdefault((update.user_id, update.version), read) == read, "a version is one list"
+        held = {k.decode(): decode_held_neighbours(v) for p in places for k, v in broker.compacted("neighbours", p).items()}
         for user, entry in entries.items():
-            assert entry.list_digest == list_digest(rank(self.profiles[user], MODELS, NOW_MS, 5)), "an old list"
+            ranked = rank(self.profiles[user], held.get(user, HeldNeighbours()), MODELS, NOW_MS, 5)
+            assert entry.list_digest == list_digest(ranked), "an old list"
             newest = max((version for other, version in updates if other == user), default=0)
             assert entry.update.version == newest, "a receiver that ignores lower versions has another list"
             assert entry.deliveries[0].desired_version <= newest
