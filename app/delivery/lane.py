@@ -89,14 +89,16 @@ class Lane:
         """Whether the turn still counts: the user was not forgotten since."""
         return self._turns.get(turn.user_id) is turn
 
-    def end(self, turn: Turn, again_at_ms: int | None) -> None:
-        """The turn is over. The user is due again then (0: at once), or, with None, is forgotten."""
+    def end(self, turn: Turn, again_at_ms: int | None, *, first: bool = False) -> None:
+        """The turn is over. The user is due again then (0: at once, behind the others, or before them), or, with None, is forgotten."""
         self._open_turns -= 1
         if not self.holds(turn):
             return
         del self._turns[turn.user_id]
         if again_at_ms == 0:
             self._make_ready(turn.user_id)
+            if first:
+                self._ready[turn.partition].move_to_end(turn.user_id, last=False)
         elif again_at_ms is not None:
             self._timed[turn.user_id] = again_at_ms
             heapq.heappush(self._heap, (again_at_ms, turn.user_id))

@@ -122,7 +122,7 @@ class Line:
         """Claim nobody, and release whoever is claimed and not sent, until ``resume``."""
         self._rests = True
         while self._claimed:
-            self._release(self._claimed.popleft())
+            self._release(self._claimed.pop())  # the last first, so that the first comes first again
 
     def resume(self) -> None:
         """Go on after a rest, unless this is the end."""
@@ -215,17 +215,22 @@ class Line:
     def _release_old(self) -> None:
         """Claims that wait behind a target that became slow."""
         latest_ms = self._clock() - MAX_MARKING_MS
+        old = []
         while self._claimed and self._claimed[0].marked_at_ms < latest_ms:
-            self._release(self._claimed.popleft())
+            old.append(self._claimed.popleft())
+        for claim in reversed(old):
+            self._release(claim)
 
     def _release(self, claim: Claim) -> None:
-        """Nothing was sent under this mark: lift it, and let the user's turn come again."""
+        """Nothing was sent under this mark: lift it, and let the user's turn come again, before the others'."""
         if not self._lease():
             self._drop(claim)
             return
         turn = claim.turn
         self._count("stopped")
-        self._record(turn, lambda entry: outbox.unmark(entry, self.name, claim.version, claim.until_ms), patient=False)
+        self._ledger.outcome_came(turn.partition)
+        changes = {turn.user_id: lambda entry: outbox.unmark(entry, self.name, claim.version, claim.until_ms)}
+        self._ledger.record(turn.partition, changes, lambda _: self._end_turn(turn, first=True))
 
     def _drop(self, claim: Claim) -> None:
         """The mark stands, and the user's turn comes again when it ends: here, or at the next owner."""
@@ -369,16 +374,16 @@ class Line:
                 assert_never(outcome)
         self._record(turn, change)
 
-    def _record(self, turn: Turn, change: Change, *, patient: bool = True) -> None:
+    def _record(self, turn: Turn, change: Change) -> None:
         """The turn ends when the change is durable."""
         self._ledger.outcome_came(turn.partition)
-        self._ledger.record(turn.partition, {turn.user_id: change}, lambda _: self._end_turn(turn), patient=patient)
+        self._ledger.record(turn.partition, {turn.user_id: change}, lambda _: self._end_turn(turn), patient=True)
 
-    def _end_turn(self, turn: Turn, *, not_before_ms: int = 0) -> None:
+    def _end_turn(self, turn: Turn, *, not_before_ms: int = 0, first: bool = False) -> None:
         """Due again, at once or later, or out of the lane."""
         match self._next_step(turn, self._clock()):
             case outbox.Send():
-                self.lane.end(turn, not_before_ms)
+                self.lane.end(turn, not_before_ms, first=first)
             case outbox.WaitUntil(at_ms):
                 self.lane.end(turn, max(at_ms, not_before_ms))
             case outbox.NotDue() | None:

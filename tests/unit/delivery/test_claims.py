@@ -124,7 +124,7 @@ async def test_claims_behind_a_target_that_became_slow_are_released_before_their
         target.works.set()
         await until(lambda: _confirmed(world) == len(_USERS))
     assert max(world.client.most_in_flight.values()) == 1
-    assert len(world.client.got) == len(_USERS)
+    assert [user for user, _, _ in world.client.got] == _USERS, "everyone once, and in the order in which they came"
 
 
 async def test_every_request_is_under_a_durable_and_young_mark_of_its_own_version() -> None:

@@ -92,6 +92,15 @@ def test_a_timed_user_is_ready_when_the_time_comes_or_when_something_new_comes()
     assert _take(lane, 3000) is None, "the superseded timer makes nobody ready"
 
 
+def test_whoever_had_no_chance_in_a_turn_may_come_before_the_others() -> None:
+    lane = _lane()
+    lane.due("abc")
+    turns = lane.take(0, 2)
+    for turn in reversed(turns):
+        lane.end(turn, 0, first=True)
+    assert [turn.user_id for turn in lane.take(0, 9)] == ["a", "b", "c"]
+
+
 def test_a_paused_lane_has_no_turn_before_its_time() -> None:
     lane = _lane()
     lane.due(["a"])
