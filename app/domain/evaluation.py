@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from app.domain.decay import growth
-from app.domain.items import FREQUENCY_POWER
+from app.domain.items import FREQUENCY_POWER, encode_item
 from app.domain.log_rows import LogRow, event_of
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables
@@ -89,9 +89,10 @@ class LiveItems:
         found = self._lists.get(product_id)
         if found is None:
             item = self._items.get(product_id)
-            if item is None or not item.neighbour_ids:
+            if item is None or not item.neighbours:
                 return None
-            found = item.neighbour_ids[:], [float(weight) for weight in item.neighbour_weights[:]], item.weight, item.window
+            links = item.weights()
+            found = list(links), [float(link) for link in links.values()], item.weight, item.window
             self._lists[product_id] = found
         ids, weights, weight, window = found
         scale = 1.0 / growth(self.now_ms, window)
@@ -191,7 +192,7 @@ class _Run:
 
     def result(self) -> Evaluation:
         seconds = sorted(self.query_seconds)
-        item_bytes = sum(item.ByteSize() for item in self.tables.items.values())
+        item_bytes = sum(len(encode_item(item)) for item in self.tables.items.values())
         profile_bytes = sum(profile.ByteSize() for profile in self.tables.profiles.values())
         share_bytes = sum(len(encode_share(share)) for share in self.tables.shares.values())
         asked = self.in_session.asked

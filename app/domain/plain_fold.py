@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from app.domain.items import apply_visit, new_item
+from app.domain.items import ItemState, apply_visit, new_item
 from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
 from app.domain.share import Share, fold_share, new_share
 from app.domain.visits import visits_of
 from tidings.events.v1.event_pb2 import Event
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.profile_pb2 import Profile
 
 
@@ -23,7 +22,7 @@ class PlainTables:
     """The tables as dicts: by user id, by product id, by events partition."""
 
     profiles: dict[str, Profile] = field(default_factory=dict)
-    items: dict[str, Item] = field(default_factory=dict)
+    items: dict[str, ItemState] = field(default_factory=dict)
     shares: dict[int, Share] = field(default_factory=dict)
 
     def fold(self, event: Event, partition: int = 0, offset: int = 0) -> Applied | Duplicate | Denied:

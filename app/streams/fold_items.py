@@ -9,15 +9,14 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from app import metrics
-from app.domain.items import apply_visit, neighbour_list, new_item
-from app.domain.replies import Reply, encode_replies
-from app.domain.visits import decode_visits
+from app.domain.items import ItemState, add_visits, decode_item, encode_item, neighbour_list, new_item, wire_id
+from app.domain.replies import encode_replies
+from app.domain.visit_records import VisitRecord, decode_visits
 from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.topics import TopicNames
-from tidings.state.v1.item_pb2 import Item
 
-ITEMS = Codec[Item](Item.FromString, Item.SerializeToString, lambda key: new_item(key.decode()))
+ITEMS = Codec[ItemState](decode_item, encode_item, lambda key: new_item(key.decode()))
 #: Replies in one record. It is applied as a whole, so what so many users hold of neighbours must fit a changelog batch beside a full unit
 #: (tests/agents/test_keep_neighbours.py).
 MAX_REPLIES_IN_RECORD = 150
@@ -29,45 +28,53 @@ class FoldItems:
     def __init__(self, names: TopicNames) -> None:
         self._names = names
 
-    def apply(self, unit: Unit[Item]) -> None:
+    def apply(self, unit: Unit[ItemState]) -> None:
         state = unit.state
         applied = repeated = 0
         #: By events partition: who asked about what → when their event was received.
         asked: dict[int, dict[tuple[str, str], int]] = {}
         for record in unit.records():
             try:
-                source_partition, visits = decode_visits(record.value)
+                visits = decode_visits(record.value)
             except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
-            if not visits:
+            source = f"{self._names.events}/{visits.source_partition}".encode()
+            fresh = visits.since(state.applied(source))
+            repeated += len(visits.offsets) - len(fresh.offsets)
+            if not fresh.offsets:
                 continue
-            source = f"{self._names.events}/{source_partition}".encode()
-            fresh_from = state.applied(source)
-            askers = asked.setdefault(source_partition, {})
-            for visit in visits:
-                if visit.source_offset < fresh_from:
-                    repeated += 1
-                    continue
-                apply_visit(state.obtain(visit.product_id.encode()), visit)
-                applied += 1
-                if visit.reply_to_user_id:
-                    askers.setdefault((visit.reply_to_user_id, visit.product_id), visit.caused_at_ms)
-            state.advance(source, visits[-1].source_offset + 1)
+            applied += len(fresh.offsets)
+            _apply(unit, fresh, asked.setdefault(fresh.source_partition, {}))
+            state.advance(source, fresh.offsets[-1] + 1)
         self._answer(unit, asked)
         metrics.VISITS.labels("applied").inc(applied)
         metrics.VISITS.labels("duplicate").inc(repeated)
 
-    def _answer(self, unit: Unit[Item], asked: dict[int, dict[tuple[str, str], int]]) -> None:
+    def _answer(self, unit: Unit[ItemState], asked: dict[int, dict[tuple[str, str], int]]) -> None:
         """Each item's list as it is after the whole unit, once for all who asked."""
         lists: dict[str, bytes] = {}
         for partition, askers in asked.items():
-            replies: list[Reply] = []
+            replies = []
             for (user_id, product_id), caused_at_ms in askers.items():
-                if (neighbours := lists.get(product_id)) is None:
+                if (answer := lists.get(product_id)) is None:
                     item = unit.state.get(product_id.encode())
                     assert item is not None, "it was visited in this unit"
-                    neighbours = lists[product_id] = neighbour_list(item).SerializeToString()
-                replies.append((user_id, neighbours, caused_at_ms))
+                    answer = lists[product_id] = neighbour_list(item)
+                replies.append((user_id, answer, caused_at_ms))
             for start in range(0, len(replies), MAX_REPLIES_IN_RECORD):
                 unit.emit(self._names.neighbours, partition, None, encode_replies(replies[start : start + MAX_REPLIES_IN_RECORD]))
+
+
+def _apply(unit: Unit[ItemState], record: VisitRecord, askers: dict[tuple[str, str], int]) -> None:
+    """Add a record's visits to their items, and to ``askers`` who wants an answer about what."""
+    products, places, weights = record.products, record.items, record.weights
+    obtain = unit.state.obtain
+    items = {place: obtain(products[place].encode()) for place in set(places)}
+    wire_ids = list(map(wire_id, products))
+    links = zip([wire_ids[place] for place in record.neighbours], record.links, strict=True)
+    add_visits([items[place] for place in places], record.times, weights, record.counts, links)
+    arrivals = [place for place, weight in zip(places, weights, strict=True) if weight]
+    for user_id, place, caused_at_ms in zip(record.users, arrivals, record.caused, strict=True):
+        if user_id:
+            askers.setdefault((user_id, products[place]), caused_at_ms)

@@ -16,7 +16,7 @@ from app import metrics
 from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
 from app.domain.share import Share, decode_share, encode_share, fold_share, new_share
 from app.domain.validation import Violation, decode_event
-from app.domain.visits import Visit, encode_visits, visits_of
+from app.domain.visit_records import OutgoingVisits
 from app.engine import Codec, Unit
 from app.engine.store import HIDDEN_PREFIX
 from app.streams.dead_letters import emit_dead_letter
@@ -61,7 +61,7 @@ class FoldProfiles:
         state, dirty = unit.state, self._dirty
         outcomes: Counter[str] = Counter()
         received: Counter[int] = Counter()
-        visits: dict[int, list[Visit]] = {}
+        visits = OutgoingVisits(unit.partition, MAX_VISITS_IN_RECORD, self._items_partition)
         for record in unit.records():
             event = decode_event(record.value or b"", record.key or b"", record.timestamp)
             if isinstance(event, Violation):
@@ -87,28 +87,21 @@ class FoldProfiles:
                     assert_never(outcome)
             dirty(unit, key, record.timestamp)
             received[record.timestamp] += 1
-        for partition, list_ in visits.items():
-            self._emit_visits(unit, partition, list_)
+        for partition, value in visits.take():
+            unit.emit(self._names.visits, partition, None, value)
         for name, count in outcomes.items():
             metrics.EVENTS.labels(name).inc(count)
         unit.done.add_done_callback(partial(_written, received))
 
-    def _teach(self, unit: Unit[Profile], visits: dict[int, list[Visit]], interaction: object, record: object) -> None:
+    def _teach(self, unit: Unit[Profile], visits: OutgoingVisits, interaction: object, record: object) -> None:
         """The share learns at once; the items by their visits."""
         share: Share = unit.state.obtain(SHARE_KEY)  # type: ignore[assignment]  # hidden keys have a codec of their own
         share.partition = unit.partition
         fold_share(share, interaction)  # type: ignore[arg-type]
-        for visit in visits_of(interaction, record.offset, record.timestamp):  # type: ignore[arg-type, attr-defined]
-            partition = partition_of(visit.product_id.encode(), self._partitions)
-            if (list_ := visits.get(partition)) is None:
-                list_ = visits[partition] = []
-            elif len(list_) >= MAX_VISITS_IN_RECORD and list_[-1].source_offset != visit.source_offset:
-                self._emit_visits(unit, partition, list_)
-                list_ = visits[partition] = []
-            list_.append(visit)
+        visits.add(interaction, record.offset, record.timestamp)  # type: ignore[arg-type, attr-defined]
 
-    def _emit_visits(self, unit: Unit[Profile], partition: int, visits: list[Visit]) -> None:
-        unit.emit(self._names.visits, partition, None, encode_visits(unit.partition, visits))
+    def _items_partition(self, product_id: str) -> int:
+        return partition_of(product_id.encode(), self._partitions)
 
 
 def _written(received: Counter[int], done: asyncio.Future[None]) -> None:

@@ -8,10 +8,10 @@ from faust.types import TP
 
 from app import metrics
 from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
+from app.domain.items import ItemState, decode_item
 from app.engine import EngineApp, Table
 from app.streams.location import Elsewhere, Here, Location, Moving, WorkerStatus
 from app.streams.publisher import partition_of
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
@@ -27,7 +27,7 @@ class TableViews:
         self,
         app: EngineApp,
         profiles: Table[Profile],
-        items: Table[Item],
+        items: Table[ItemState],
         neighbours: Table[HeldNeighbours],
         outbox: Table[OutboxEntry],
         *,
@@ -67,9 +67,9 @@ class TableViews:
         raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
         return None if raw is None else OutboxEntry.FromString(raw)
 
-    def item(self, product_id: str) -> Item | None:
+    def item(self, product_id: str) -> ItemState | None:
         raw = self._items.state(self.partition_of(product_id)).read(product_id.encode())
-        return None if raw is None else Item.FromString(raw)
+        return None if raw is None else decode_item(raw)
 
     def status(self) -> WorkerStatus:
         app = self._app

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.domain.items import neighbour_list
+from app.domain.items import ItemState, neighbour_list
 from tidings.events.v1.event_pb2 import ConsentState
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Attribute, CartLine, InteractionKind, Profile
 from tidings.updates.v1.update_pb2 import Reason, ReasonKind, Recommendation, RecommendationUpdate
@@ -81,9 +80,9 @@ def recommendations_json(user_id: str, update: RecommendationUpdate | None, limi
     }
 
 
-def item_json(item: Item, limit: int) -> dict[str, Any]:
+def item_json(item: ItemState, limit: int) -> dict[str, Any]:
     """An item's visits and its best neighbours, best first; ``evicted_count`` above 0 says that some were cut at the bound."""
-    answer = neighbour_list(item, limit)
+    answer = NeighbourList.FromString(neighbour_list(item, limit))
     return {"last_visit_at": iso_time(item.last_visit_at_ms), "evicted_count": item.evicted_count, **_neighbours_json(answer)}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from app.domain.items import ItemState
 from app.streams.location import Location, WorkerStatus
 from app.streams.publisher import Position
 from tidings.events.v1.event_pb2 import Event
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
@@ -34,7 +34,7 @@ class Views(Protocol):
     def outbox(self, user_id: str) -> OutboxEntry | None:
         """``.update`` is the list that the user would see now."""
 
-    def item(self, product_id: str) -> Item | None: ...
+    def item(self, product_id: str) -> ItemState | None: ...
 
     def status(self) -> WorkerStatus: ...
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from app.domain.items import MAX_NEIGHBOURS
+from app.domain.items import MAX_NEIGHBOURS, ItemState, encode_item, wire_id
 from app.domain.replies import decode_replies
 from app.domain.validation import MAX_ORDER_LINES
 from app.domain.visits import MAX_DISTANCE
@@ -28,7 +28,6 @@ from tests.agents.worlds import (
     visits_record,
 )
 from tidings.internal.v1.neighbours_pb2 import Neighbours
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 
@@ -37,7 +36,7 @@ async def test_a_visit_is_applied_and_answered_to_the_partition_of_the_user() ->
     bench.feed([visits_record(0, [visit("shoe", 7, neighbour="hat", user="anna")], source_partition=3)])
 
     assert bench.item("shoe").visit_count == 1
-    assert list(bench.item("shoe").neighbour_ids) == ["hat"]
+    assert list(bench.item("shoe").weights()) == ["hat"]
     assert bench.replies() == [(3, "anna", "shoe")]
 
 
@@ -110,7 +109,7 @@ async def test_visits_of_two_partitions_give_the_same_item_in_any_interleaving()
     straight.feed([*one, *two])
     mixed.feed([record for pair in zip(two, one, strict=True) for record in pair])
 
-    assert mixed.state.bytes_by_key == straight.state.bytes_by_key
+    assert mixed.item("shoe") == straight.item("shoe")
 
 
 async def test_undecodable_visits_become_a_dead_letter_and_the_next_record_is_applied() -> None:
@@ -143,12 +142,11 @@ async def test_answers_are_cut_into_records_and_each_user_is_answered_once() -> 
 def test_the_items_of_the_largest_record_of_visits_fit_a_changelog_batch() -> None:
     """A record cannot be cut, so whatever its visits change must fit beside a full unit."""
     name = "{:0>128}".format
-    largest = Item(product_id=name(0), visit_count=1 << 40, weight=1 << 60, window=12, last_visit_at_ms=NOW_MS, evicted_count=1 << 30)
-    largest.neighbour_ids.extend(name(n) for n in range(MAX_NEIGHBOURS))
-    largest.neighbour_weights.extend([1 << 60] * MAX_NEIGHBOURS)
+    largest = ItemState(name(0), visit_count=1 << 40, weight=1 << 60, window=12, last_visit_at_ms=NOW_MS, evicted_count=1 << 30)
+    largest.neighbours = {wire_id(name(n)): 1 << 60 for n in range(MAX_NEIGHBOURS)}
     items = MAX_VISITS_IN_RECORD - 1 + MAX_ORDER_LINES + MAX_DISTANCE  # and one order of new products
 
-    assert WorkerSettings().batch_max_bytes + items * largest.ByteSize() < MAX_BATCH_BYTES
+    assert WorkerSettings().batch_max_bytes + items * len(encode_item(largest)) < MAX_BATCH_BYTES
 
 
 async def test_what_events_cause_is_what_items_learn() -> None:
@@ -158,7 +156,7 @@ async def test_what_events_cause_is_what_items_learn() -> None:
     items.feed([Record(NAMES.visits, 0, n, NOW_MS, None, value) for n, (_, _, value) in enumerate(profiles.emitted(NAMES.visits))])
     held.feed([Record(NAMES.neighbours, 0, n, NOW_MS, None, value) for n, (_, _, value) in enumerate(items.emitted(NAMES.neighbours))])
 
-    assert list(items.item("shoe").neighbour_ids) == ["hat"]
+    assert list(items.item("shoe").weights()) == ["hat"]
     assert {product: list(answer.neighbour_ids) for product, answer in held.lists("anna").items()} == {
         "shoe": ["hat"],
         "hat": ["shoe"],

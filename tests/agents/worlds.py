@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from app.domain.items import ItemState
 from app.domain.replies import decode_replies, encode_replies
-from app.domain.visits import Visit, decode_visits, encode_visits
+from app.domain.visit_records import decode_visits, encode_visits
+from app.domain.visits import Visit
 from app.engine.commit import Unit
 from app.engine.table import Codec
 from app.settings import KafkaSettings
@@ -17,7 +19,6 @@ from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event, OrderLine
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -111,7 +112,8 @@ class ProfilesBench(Bench):
 
     def visits(self) -> list[tuple[int, int, list[Visit]]]:
         """(items partition, events partition, visits) of every record."""
-        return [(partition, *decode_visits(value)) for partition, _, value in self.emitted(NAMES.visits)]
+        records = [(partition, decode_visits(value)) for partition, _, value in self.emitted(NAMES.visits)]
+        return [(partition, record.source_partition, list(record.visits())) for partition, record in records]
 
 
 class NeighboursBench(Bench):
@@ -129,7 +131,7 @@ class ItemsBench(Bench):
     def __init__(self, number: int = 0) -> None:
         super().__init__(FoldItems(NAMES).apply, DictState(ITEMS, number=number))
 
-    def item(self, product_id: str) -> Item | None:
+    def item(self, product_id: str) -> ItemState | None:
         return self.state.get(product_id.encode())
 
     def replies(self) -> list[tuple[int, str, str]]:
@@ -175,7 +177,7 @@ def bad_record(value: bytes | None, offset: int = 0, key: bytes | None = b"anna"
 def visit(product: str, offset: int, neighbour: str = "", user: str = "", weight: int = 1 << 20) -> Visit:
     """One visit by the event at ``offset``; with a user, one that asks for an answer."""
     return Visit(
-        offset, product, NOW_MS + offset, window=12, weight=weight, reply_to_user_id=user, caused_at_ms=NOW_MS + offset if user else 0,
+        offset, product, NOW_MS + offset, weight=weight, reply_to_user_id=user, caused_at_ms=NOW_MS + offset if user else 0,
         neighbour_ids=(neighbour,) if neighbour else (), neighbour_weights=(weight,) if neighbour else (),
     )  # fmt: skip
 

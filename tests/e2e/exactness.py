@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.delivery.outbox import delivery_of, is_due
+from app.domain.items import ItemState
 from app.domain.plain_fold import PlainTables
 from app.domain.profile import Applied, Denied, Duplicate
 from app.domain.validation import Violation, decode_event
@@ -15,7 +16,6 @@ from app.streams.publisher import partition_of
 from tests.e2e.kafka_log import Tables
 from tidings.events.v1.event_pb2 import Event
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.updates.v1.update_pb2 import ReasonKind, RecommendationUpdate
 
@@ -121,7 +121,7 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
             differences.add("items that differ", f"{product} ({got.visit_count} visits, {want.visit_count} expected)")
         if got.evicted_count == want.evicted_count == 0:
             exact += 1
-            if (got.neighbour_ids, got.neighbour_weights) != (want.neighbour_ids, want.neighbour_weights):
+            if got.neighbours != want.neighbours:
                 differences.add("items whose neighbours differ", product)
     for partition in differences.same_keys("shares", held.shares, expected.shares):
         if held.shares[partition] != expected.shares[partition]:
@@ -136,7 +136,7 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
     )
 
 
-def _visits(item: Item) -> tuple[int, int, int, int]:
+def _visits(item: ItemState) -> tuple[int, int, int, int]:
     return item.visit_count, item.last_visit_at_ms, item.weight, item.window
 
 

@@ -13,12 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.delivery.outbox import is_due
+from app.domain.items import ItemState, decode_item
 from app.domain.share import Share, decode_share
 from app.settings import KafkaSettings
 from app.streams.fold_profiles import SHARE_KEY
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -70,7 +70,7 @@ class Tables:
     """The tables by key, as their changelogs say; the engine's own keys, which begin with ``__``, are left out, but the shares."""
 
     profiles: dict[str, Profile] = field(default_factory=dict)
-    items: dict[str, Item] = field(default_factory=dict)
+    items: dict[str, ItemState] = field(default_factory=dict)
     outbox: dict[str, OutboxEntry] = field(default_factory=dict)
     shares: dict[int, Share] = field(default_factory=dict)
     #: Keys in another partition than their own, where no view would look for them.
@@ -134,7 +134,7 @@ class KafkaLog:
         profiles, items, outbox = (self._values[self.names.changelogs[table]] for table in ("profiles", "items", "outbox"))
         return Tables(
             {key.decode(): Profile.FromString(raw) for (_, key), raw in profiles.items() if not key.startswith(b"__")},
-            {key.decode(): Item.FromString(raw) for (_, key), raw in items.items() if not key.startswith(b"__")},
+            {key.decode(): decode_item(raw) for (_, key), raw in items.items() if not key.startswith(b"__")},
             {key.decode(): OutboxEntry.FromString(raw) for (_, key), raw in outbox.items() if not key.startswith(b"__")},
             {partition: decode_share(raw) for (partition, key), raw in profiles.items() if key == SHARE_KEY},
             [f"{topic}/{p}: {key!r}" for topic, values in self._values.items() for p, key in values if not self._is_home(p, key)],

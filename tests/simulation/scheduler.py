@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
+from app.domain.items import decode_item
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.ranking import rank
 from app.domain.recommendations import list_digest
@@ -21,7 +22,6 @@ from tests.agents.worlds import NAMES, NOW_MS, consent, ordered, viewed
 from tests.simulation.cluster import MODELS, TABLES, Broker, Flaws, Owner, Worker, _latest
 from tidings.events.v1.event_pb2 import CONSENT_STATE_DENIED, CONSENT_STATE_GRANTED
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
@@ -231,7 +231,7 @@ class Simulation:
         assert shares == plain.shares
         folded = {key.decode(): Profile.FromString(value) for values in profiles.values() for key, value in values.items()}
         assert {u: p.SerializeToString() for u, p in folded.items()} == {u: p.SerializeToString() for u, p in plain.profiles.items()}
-        items = {key.decode(): Item.FromString(value) for p in places for key, value in broker.compacted("items", p).items()}
+        items = {key.decode(): decode_item(value) for p in places for key, value in broker.compacted("items", p).items()}
         assert items == plain.items
         self.profiles = folded
 

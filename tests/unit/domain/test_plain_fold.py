@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.items import encode_item
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.profile import Duplicate
 from tests.unit.domain.event_worlds import histories, viewed
@@ -20,7 +21,7 @@ def rows(events: list[Event]) -> list[tuple[int, int, Event]]:
 def test_one_view_fills_each_table():
     tables = plain_fold([(3, 0, viewed("p1")), (3, 1, viewed("p2", "e2"))])
     assert list(tables.profiles["ada"].session.product_ids) == ["p1", "p2"]
-    assert {name: (item.visit_count, list(item.neighbour_ids)) for name, item in tables.items.items()} == {
+    assert {name: (item.visit_count, list(item.weights())) for name, item in tables.items.items()} == {
         "p1": (1, ["p2"]),
         "p2": (1, ["p1"]),
     }
@@ -30,9 +31,9 @@ def test_one_view_fills_each_table():
 def test_a_retry_changes_no_table():
     tables = PlainTables()
     tables.fold(viewed("p1"))
-    before = {name: item.SerializeToString() for name, item in tables.items.items()}
+    before = {name: encode_item(item) for name, item in tables.items.items()}
     assert tables.fold(viewed("p1")) == Duplicate()
-    assert {name: item.SerializeToString() for name, item in tables.items.items()} == before
+    assert {name: encode_item(item) for name, item in tables.items.items()} == before
     assert tables.shares[0].event_count == 1
 
 

@@ -58,8 +58,8 @@ def people(tables: PlainTables) -> list[Person]:
     everyone = [Person(profile) for profile in tables.profiles.values()]
     for someone in everyone:
         for product_id in someone.profile.history.product_ids:
-            answer = neighbour_list(tables.items[product_id])
-            someone.held.keep(product_id, answer.visit_count, answer.SerializeToString())
+            item = tables.items[product_id]
+            someone.held.keep(product_id, item.visit_count, neighbour_list(item))
     return everyone
 
 

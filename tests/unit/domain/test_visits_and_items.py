@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.decay import HALF_LIFE_MS, UNIT, WINDOW_MS, window_of
-from app.domain.items import KEPT_NEIGHBOURS, MAX_NEIGHBOURS, REPLY_NEIGHBOURS, apply_visit, neighbour_list, new_item
+from app.domain.decay import HALF_LIFE_MS, UNIT, WINDOW_MS
+from app.domain.items import (
+    KEPT_NEIGHBOURS,
+    MAX_NEIGHBOURS,
+    REPLY_NEIGHBOURS,
+    ItemState,
+    apply_visit,
+    decode_item,
+    encode_item,
+    neighbour_list,
+    new_item,
+    product_of,
+    wire_id,
+)
 from app.domain.profile import Interaction
-from app.domain.visits import KIND_WEIGHTS, MAX_DISTANCE, Visit, decode_visits, encode_visits, visits_of
+from app.domain.visit_records import decode_visits, encode_visits
+from app.domain.visits import KIND_WEIGHTS, MAX_DISTANCE, Visit, visits_of
 from tests.unit.domain.event_worlds import NOON_MS
-from tidings.internal.v1.visits_pb2 import Visits
 from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import InteractionKind
 
 VIEW = InteractionKind.INTERACTION_KIND_VIEW
@@ -29,15 +44,15 @@ def links(visit: Visit) -> dict[str, int]:
     return dict(zip(visit.neighbour_ids, visit.neighbour_weights, strict=True))
 
 
-def neighbours(item: Item) -> dict[str, int]:
-    return dict(zip(item.neighbour_ids, item.neighbour_weights, strict=True))
-
-
-def visited(product_id: str, visits: list[Visit]) -> Item:
+def visited(product_id: str, visits: Iterable[Visit]) -> ItemState:
     item = new_item(product_id)
     for visit in visits:
         apply_visit(item, visit)
     return item
+
+
+def answered(item: ItemState, limit: int = REPLY_NEIGHBOURS) -> NeighbourList:
+    return NeighbourList.FromString(neighbour_list(item, limit))
 
 
 def test_every_kind_of_interaction_has_a_weight():
@@ -80,7 +95,7 @@ def test_a_product_met_twice_gets_one_visit_with_both_links_and_none_links_to_it
 
 def test_a_visit_weighs_twice_as_much_a_half_life_later():
     later = visits_of(came("p", [], at_ms=START_MS + HALF_LIFE_MS), 0)[0]
-    assert (later.weight, later.window) == (2 * UNIT, window_of(START_MS))
+    assert later.weight == 2 * UNIT
 
 
 INTERACTIONS = st.builds(
@@ -100,85 +115,72 @@ def test_the_order_of_visits_does_not_matter_where_nothing_was_cut(interactions,
     shuffled = data.draw(st.permutations(visits))
     item = visited("a", visits)
     assert item.evicted_count == 0
-    assert item.SerializeToString() == visited("a", shuffled).SerializeToString()
+    assert item == visited("a", shuffled)
 
 
 @given(st.lists(INTERACTIONS, min_size=1, max_size=8), st.data())
 def test_encoding_and_decoding_between_visits_changes_nothing(interactions, data):
     visits = [visit for offset, interaction in enumerate(interactions) for visit in visits_of(interaction, offset)]
     cut = data.draw(st.integers(0, len(visits)))
-    stored = Item.FromString(visited("a", visits[:cut]).SerializeToString())
+    stored = decode_item(encode_item(visited("a", visits[:cut])))
     for visit in visits[cut:]:
-        apply_visit(stored, decode_visits(encode_visits(0, [visit]))[1][0])
-    assert stored.SerializeToString() == visited("a", visits).SerializeToString()
+        apply_visit(stored, *decode_visits(encode_visits(0, [visit])).visits())
+    assert encode_item(stored) == encode_item(visited("a", visits))
 
 
-@given(st.lists(INTERACTIONS, max_size=5))
-def test_a_record_of_visits_gives_the_same_visits_and_the_partition_of_their_events(interactions):
-    visits = [visit for offset, interaction in enumerate(interactions) for visit in visits_of(interaction, offset, 1000 + offset)]
-    assert decode_visits(encode_visits(3, visits)) == (3, visits)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"source_offsets": [7, 8]},
-        {"product_ids": ["a", "b"]},
-        {"weights": []},
-        {"neighbour_counts": [2]},
-        {"neighbour_counts": [0]},
-        {"neighbour_weights": [1, 2]},
-        {"neighbour_ids": ["x", "y"]},
-    ],
-)
-def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken):
-    message = Visits.FromString(encode_visits(0, [linked("n", 5)]))
-    for name, values in broken.items():
-        message.ClearField(name)
-        getattr(message, name).extend(values)
+@pytest.mark.parametrize("broken", [{"neighbour_ids": ["x"]}, {"neighbour_weights": [1]}])
+def test_an_item_whose_lists_do_not_fit_together_is_not_read(broken):
     with pytest.raises(DecodeError, match="one length"):
-        decode_visits(message.SerializeToString())
+        decode_item(Item(product_id="i", **broken).SerializeToString())
 
 
-def linked(neighbour_id: str, weight: int, window: int = 1, at_ms: int = WINDOW_MS) -> Visit:
-    return Visit(0, "i", at_ms, window, neighbour_ids=(neighbour_id,), neighbour_weights=(weight,))
+@given(st.text(max_size=300))
+def test_a_wire_id_is_what_protobuf_writes(product_id):
+    assert Item(product_id=product_id).SerializeToString() in (b"", b"\x0a" + wire_id(product_id))
+    assert product_of(wire_id(product_id)) == product_id
+
+
+def linked(neighbour_id: str, weight: int) -> Visit:
+    return Visit(0, "i", WINDOW_MS, neighbour_ids=(neighbour_id,), neighbour_weights=(weight,))
 
 
 def test_neighbours_are_cut_to_the_best_50_when_they_pass_100_and_ties_stand_by_id():
     visits = [linked(f"n{number:03}", 5 if number < 80 else 9) for number in reversed(range(MAX_NEIGHBOURS))]
     item = visited("i", visits)
-    assert (len(item.neighbour_ids), item.evicted_count) == (MAX_NEIGHBOURS, 0)
+    assert (len(item.neighbours), item.evicted_count) == (MAX_NEIGHBOURS, 0)
     apply_visit(item, linked("one more", 1))
     expected = [f"n{number:03}" for number in (*range(30), *range(80, 100))]
-    assert list(item.neighbour_ids) == expected
+    assert sorted(item.weights()) == expected
     assert (len(expected), item.evicted_count) == (KEPT_NEIGHBOURS, 51)
-    assert neighbours(item)["n080"] == 9
+    assert item.weights()["n080"] == 9
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=300))
-def test_neighbours_stay_sorted_and_bounded_whatever_comes(rows):
+def test_an_item_is_stored_as_protobuf_itself_would_write_it_and_bounded_whatever_comes(rows):
     item = visited("i", [linked(f"n{number}", weight) for number, weight in rows])
-    assert list(item.neighbour_ids) == sorted(set(item.neighbour_ids))
-    assert len(item.neighbour_ids) == len(item.neighbour_weights) <= MAX_NEIGHBOURS
+    stored = Item.FromString(encode_item(item))
+    assert dict(zip(stored.neighbour_ids, stored.neighbour_weights, strict=True)) == item.weights()
+    assert len(stored.neighbour_ids) == len(item.neighbours) <= MAX_NEIGHBOURS
+    assert decode_item(stored.SerializeToString()) == item
 
 
 def test_a_later_window_shifts_weights_down_and_a_late_visit_is_shifted_on_arrival():
-    early = Visit(0, "i", WINDOW_MS, window=1, weight=3 << 16, neighbour_ids=("n",), neighbour_weights=(5 << 16,))
-    later = Visit(0, "i", 2 * WINDOW_MS, window=2, weight=100, neighbour_ids=("n",), neighbour_weights=(10,))
+    early = Visit(0, "i", WINDOW_MS, weight=3 << 16, neighbour_ids=("n",), neighbour_weights=(5 << 16,))
+    later = Visit(0, "i", 2 * WINDOW_MS, weight=100, neighbour_ids=("n",), neighbour_weights=(10,))
     for visits in ([early, later], [later, early]):
         item = visited("i", visits)
-        assert (item.window, item.weight, neighbours(item), item.visit_count) == (2, 103, {"n": 15}, 2)
+        assert (item.window, item.weight, item.weights(), item.visit_count) == (2, 103, {"n": 15}, 2)
         assert item.last_visit_at_ms == 2 * WINDOW_MS
 
 
 def test_windows_far_apart_leave_nothing_but_the_count_of_the_older_visit():
-    item = visited("i", [Visit(0, "i", WINDOW_MS, window=1, weight=1 << 36), Visit(0, "i", 9 * WINDOW_MS, window=9, weight=7)])
+    item = visited("i", [Visit(0, "i", WINDOW_MS, weight=1 << 36), Visit(0, "i", 9 * WINDOW_MS, weight=7)])
     assert (item.visit_count, item.weight) == (2, 7)
 
 
 def test_an_answer_has_the_best_neighbours_first_and_ties_stand_by_id():
     visits = [linked(name, weight) for name, weight in (("b", 5 * UNIT), ("c", 9 * UNIT), ("a", 5 * UNIT), ("d", 1 * UNIT))]
-    answer = neighbour_list(visited("i", visits), limit=3)
+    answer = answered(visited("i", visits), limit=3)
     assert list(answer.neighbour_ids) == ["c", "a", "b"]
     assert list(answer.scores) == [9.0, 5.0, 5.0]
     assert answer.visit_count == 0
@@ -186,22 +188,22 @@ def test_an_answer_has_the_best_neighbours_first_and_ties_stand_by_id():
 
 def test_an_answer_has_20_neighbours_unless_asked_for_more():
     item = visited("i", [linked(f"n{number}", 1) for number in range(30)])
-    assert len(neighbour_list(item).neighbour_ids) == REPLY_NEIGHBOURS
-    assert len(neighbour_list(item, limit=100).neighbour_ids) == 30
+    assert len(answered(item).neighbour_ids) == REPLY_NEIGHBOURS
+    assert len(answered(item, limit=100).neighbour_ids) == 30
 
 
 def test_the_links_of_a_frequent_item_count_less():
     rare = visited("i", visits_of(came("i", ["n"]), 0)[:1])
     frequent = visited("i", [*visits_of(came("i", ["n"]), 0)[:1], *(visits_of(came("i", []), n)[0] for n in range(1, 8))])
-    assert neighbour_list(rare).scores[0] == pytest.approx(0.7 / 2**0.7)
-    assert neighbour_list(frequent).scores[0] == pytest.approx(0.7 / 9**0.7)
+    assert answered(rare).scores[0] == pytest.approx(0.7 / 2**0.7)
+    assert answered(frequent).scores[0] == pytest.approx(0.7 / 9**0.7)
 
 
 def test_scores_fade_by_the_items_own_clock():
     old = visits_of(came("i", ["n"]), 0)[0]
-    item = visited("i", [old, Visit(0, "i", START_MS + HALF_LIFE_MS, old.window)])
-    assert neighbour_list(item).scores[0] == pytest.approx(0.35 / 1.5**0.7)
+    item = visited("i", [old, Visit(0, "i", START_MS + HALF_LIFE_MS)])
+    assert answered(item).scores[0] == pytest.approx(0.35 / 1.5**0.7)
 
 
 def test_the_answer_of_an_item_nobody_visited_is_empty():
-    assert list(neighbour_list(new_item("i")).neighbour_ids) == []
+    assert list(answered(new_item("i")).neighbour_ids) == []

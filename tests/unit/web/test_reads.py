@@ -114,7 +114,6 @@ async def test_the_neighbours_of_an_item_stand_best_first():
             source_offset=0,
             product_id="p1",
             occurred_at_ms=1_714_228_522_000,
-            window=item.window,
             weight=1 << 20,
             neighbour_ids=("p2", "p3"),
             neighbour_weights=(5, 9),

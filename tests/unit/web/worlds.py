@@ -10,13 +10,13 @@ from typing import Any
 import aiohttp
 from pydantic import SecretStr
 
+from app.domain.items import ItemState
 from app.errors import BrokerError, NotOwnedError
 from app.settings import Settings, TokenSettings
 from app.streams.location import Here, Location, WorkerStatus
 from app.streams.publisher import Position, partition_of
 from app.web.server import WebServer, build_web
 from tidings.events.v1.event_pb2 import Event
-from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
@@ -34,7 +34,7 @@ class FakeViews:
     profiles: dict[str, Profile] = field(default_factory=dict)
     answers: dict[str, list[NeighbourList]] = field(default_factory=dict)
     entries: dict[str, OutboxEntry] = field(default_factory=dict)
-    items: dict[str, Item] = field(default_factory=dict)
+    items: dict[str, ItemState] = field(default_factory=dict)
     location: Location = field(default_factory=Here)
     state: WorkerStatus = field(default_factory=lambda: WorkerStatus(ready=True, reason="ready"))
     left: bool = False
@@ -57,7 +57,7 @@ class FakeViews:
         self._check()
         return self.entries.get(user_id)
 
-    def item(self, product_id: str) -> Item | None:
+    def item(self, product_id: str) -> ItemState | None:
         self._check()
         return self.items.get(product_id)
 

@@ -1,0 +1,204 @@
+"""Visits on their way from the events to the items: what a batch of events means for each items partition, as Visits messages."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from app.domain.profile import Interaction
+from app.domain.visits import Visit, links_of
+from tidings.internal.v1.visits_pb2 import Visits
+
+
+class OutgoingVisits:
+    """What the events of one batch mean for the items, by items partition.
+
+    A record ends between two events only, so that a repeat is told by its offset.
+    """
+
+    def __init__(self, source_partition: int, max_visits: int, home: Callable[[str], int]) -> None:
+        """``max_visits`` are in a record, and those of one event more; ``home`` gives a product's partition."""
+        self._source_partition = source_partition
+        self._max_visits = max_visits
+        self._home = home
+        self._columns: dict[int, _Columns] = {}
+        self._by_product: dict[str, _Columns] = {}
+        self._records: list[tuple[int, bytes]] = []
+        self._offset = -1
+        #: No columns hold more visits than this.
+        self._at_most = 0
+
+    def add(self, interaction: Interaction, source_offset: int, caused_at_ms: int) -> None:
+        """The visits of one interaction, as visits_of (app/domain/visits.py) has them. Offsets never go down."""
+        if source_offset != self._offset:
+            self._offset = source_offset
+            if self._at_most >= self._max_visits:
+                self._end_records(self._max_visits)
+        user_id, product_id, _, at_ms, _, _ = interaction
+        weight, forward, backward = links_of(interaction)
+        self._at_most += 1 + len(forward)
+
+        columns_of = self._by_product.get
+        columns = columns_of(product_id) or self._open(product_id)
+        places, links = columns.places, columns.links
+        columns.visits += (source_offset, places.setdefault(product_id, len(places)), at_ms, weight, len(backward))
+        columns.users.append(user_id)
+        columns.caused.append(caused_at_ms)
+        for previous, link in backward.items():
+            links += (places.setdefault(previous, len(places)), link)
+        for previous, link in forward.items():
+            columns = columns_of(previous) or self._open(previous)
+            places = columns.places
+            columns.visits += (source_offset, places.setdefault(previous, len(places)), at_ms, 0, 1)
+            columns.links += (places.setdefault(product_id, len(places)), link)
+
+    def take(self) -> list[tuple[int, bytes]]:
+        """All records so far, each with the partition it goes to, those of one partition in their order."""
+        self._end_records(1)
+        records, self._records = self._records, []
+        return records
+
+    def _open(self, product_id: str) -> _Columns:
+        partition = self._home(product_id)
+        columns = self._columns.get(partition)
+        if columns is None:
+            columns = self._columns[partition] = _Columns()
+        self._by_product[product_id] = columns
+        return columns
+
+    def _end_records(self, min_visits: int) -> None:
+        self._at_most = 0
+        for partition, columns in self._columns.items():
+            count = len(columns.visits) // _VISIT_FIELDS
+            if count >= min_visits:
+                self._records.append((partition, columns.encode(self._source_partition)))
+                columns.clear()
+            else:
+                self._at_most = max(self._at_most, count)
+
+
+class VisitRecord(NamedTuple):
+    """A Visits message, read: its columns are explained in visits.proto."""
+
+    source_partition: int
+    products: list[str]
+    #: Of each visit, in order of the offsets.
+    offsets: list[int]
+    items: list[int]
+    times: list[int]
+    weights: list[int]
+    counts: list[int]
+    #: Of each link, the neighbour's place among the products, and its weight.
+    neighbours: list[int]
+    links: list[int]
+    #: Of each visit whose weight is not 0.
+    users: list[str]
+    caused: list[int]
+
+    def since(self, offset: int) -> VisitRecord:
+        """What events from this offset on caused."""
+        first = bisect_left(self.offsets, offset)
+        if first == 0:
+            return self
+        link = sum(self.counts[:first])
+        arrival = first - self.weights[:first].count(0)
+        return VisitRecord(
+            self.source_partition, self.products,
+            self.offsets[first:], self.items[first:], self.times[first:], self.weights[first:], self.counts[first:],
+            self.neighbours[link:], self.links[link:], self.users[arrival:], self.caused[arrival:],
+        )  # fmt: skip
+
+    def visits(self) -> Iterator[Visit]:
+        """One by one."""
+        links, replies = zip(self.neighbours, self.links, strict=True), zip(self.users, self.caused, strict=True)
+        for offset, item, at_ms, weight, count in zip(*self[2:7], strict=True):
+            user_id, caused_at_ms = next(replies) if weight else ("", 0)
+            own = list(islice(links, count))
+            ids, weights = tuple(self.products[neighbour] for neighbour, _ in own), tuple(link for _, link in own)
+            yield Visit(offset, self.products[item], at_ms, weight, user_id, caused_at_ms, ids, weights)
+
+
+def decode_visits(value: bytes) -> VisitRecord:
+    """Raises DecodeError if the bytes are not a Visits message, or its lists do not fit together."""
+    message = Visits.FromString(value)
+    record = VisitRecord(
+        message.source_partition, message.products[:],
+        message.source_offsets[:], message.item_places[:], message.occurred_at_ms[:], message.weights[:], message.neighbour_counts[:],
+        message.neighbour_places[:], message.neighbour_weights[:],
+        message.reply_to_user_ids[:], message.caused_at_ms[:],
+    )  # fmt: skip
+    visits, links, arrivals = len(record.offsets), len(record.neighbours), len(record.users)
+    if (
+        any(len(column) != visits for column in record[3:7])
+        or not links == len(record.links) == sum(record.counts)
+        or not arrivals == len(record.caused) == visits - record.weights.count(0)
+    ):
+        raise DecodeError("the lists of a tidings.internal.v1.Visits must be of one length")
+    if max(max(record.items, default=-1), max(record.neighbours, default=-1)) >= len(record.products):
+        raise DecodeError("a visit of a tidings.internal.v1.Visits names a product that is not there")
+    if record.offsets != sorted(record.offsets):
+        raise DecodeError("the visits of a tidings.internal.v1.Visits must be in order of their offsets")
+    return record
+
+
+def encode_visits(source_partition: int, visits: Iterable[Visit]) -> bytes:
+    """A Visits message of these visits, in order of their offsets."""
+    columns = _Columns()
+    for offset, product_id, at_ms, weight, user_id, caused_at_ms, neighbours, weights in visits:
+        columns.visits += (offset, columns.place(product_id), at_ms, weight, len(neighbours))
+        if weight:
+            columns.users.append(user_id)
+            columns.caused.append(caused_at_ms)
+        for neighbour, link in zip(neighbours, weights, strict=True):
+            columns.links += (columns.place(neighbour), link)
+    return columns.encode(source_partition)
+
+
+_VISIT_FIELDS = 5
+_LINK_FIELDS = 2
+
+
+class _Columns:
+    """Visits of one events partition to the items of one partition, as the numbers of a Visits message.
+
+    Rows stand one after the other in one list, for to append a row is cheaper than to append to as many lists.
+    """
+
+    __slots__ = ("caused", "links", "places", "users", "visits")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        #: Products in the order of their places.
+        self.places: dict[str, int] = {}
+        #: Of each visit: offset, its item's place, its time, weight, and how many of the links are its own.
+        self.visits: list[int] = []
+        #: Of each link: the neighbour's place, and its weight.
+        self.links: list[int] = []
+        #: Of each visit whose weight is not 0: who gets the answer, and when Kafka received the event.
+        self.users: list[str] = []
+        self.caused: list[int] = []
+
+    def place(self, product_id: str) -> int:
+        return self.places.setdefault(product_id, len(self.places))
+
+    def encode(self, source_partition: int) -> bytes:
+        visits, links = self.visits, self.links
+        return Visits(
+            source_partition=source_partition,
+            products=list(self.places),
+            source_offsets=visits[0::_VISIT_FIELDS],
+            item_places=visits[1::_VISIT_FIELDS],
+            occurred_at_ms=visits[2::_VISIT_FIELDS],
+            weights=visits[3::_VISIT_FIELDS],
+            neighbour_counts=visits[4::_VISIT_FIELDS],
+            neighbour_places=links[0::_LINK_FIELDS],
+            neighbour_weights=links[1::_LINK_FIELDS],
+            reply_to_user_ids=self.users,
+            caused_at_ms=self.caused,
+        ).SerializeToString()

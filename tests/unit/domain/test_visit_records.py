@@ -1,0 +1,133 @@
+"""Visits on their way: the same visits arrive that were meant, each at its item's partition, and no event is torn apart."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.profile import Interaction
+from app.domain.visit_records import OutgoingVisits, decode_visits, encode_visits
+from app.domain.visits import Visit, visits_of
+from tests.unit.domain.event_worlds import NOON_MS
+from tidings.internal.v1.visits_pb2 import Visits
+from tidings.state.v1.profile_pb2 import INTERACTION_KIND_VIEW
+
+PARTITIONS = 3
+PRODUCTS = st.sampled_from("abcdefgh")
+INTERACTIONS = st.builds(
+    lambda user_id, product_id, at_ms, session, earlier: Interaction(user_id, product_id, INTERACTION_KIND_VIEW, at_ms, session, earlier),
+    st.sampled_from(["ada", "bob"]),
+    PRODUCTS,
+    st.integers(NOON_MS, NOON_MS + 90 * 86_400_000),
+    st.lists(PRODUCTS, max_size=6),
+    st.lists(PRODUCTS, max_size=6),
+)
+#: Of each event its interactions: none, one, or those of an order.
+EVENTS = st.lists(st.lists(INTERACTIONS, max_size=3), max_size=12)
+
+
+def home(product_id: str) -> int:
+    return ord(product_id) % PARTITIONS
+
+
+def sent(events: list[list[Interaction]], max_visits: int = 1000) -> list[tuple[int, bytes]]:
+    outgoing = OutgoingVisits(3, max_visits, home)
+    for offset, interactions in enumerate(events):
+        for interaction in interactions:
+            outgoing.add(interaction, offset, 1000 + offset)
+    return outgoing.take()
+
+
+def meant(events: list[list[Interaction]], partition: int) -> list[Visit]:
+    return [
+        visit
+        for offset, interactions in enumerate(events)
+        for interaction in interactions
+        for visit in visits_of(interaction, offset, 1000 + offset)
+        if home(visit.product_id) == partition
+    ]
+
+
+@given(EVENTS, st.integers(1, 20))
+def test_what_arrives_at_a_partition_is_every_visit_to_its_items_in_order(events, max_visits):
+    records = sent(events, max_visits)
+    for partition in range(PARTITIONS):
+        arrived = [decode_visits(value) for place, value in records if place == partition]
+        assert [visit for record in arrived for visit in record.visits()] == meant(events, partition)
+        assert {record.source_partition for record in arrived} <= {3}
+
+
+@given(EVENTS, st.integers(1, 20))
+def test_a_record_ends_between_two_events_and_only_when_it_is_full(events, max_visits):
+    records = sent(events, max_visits)
+    for partition in range(PARTITIONS):
+        offsets = [decode_visits(value).offsets for place, value in records if place == partition]
+        for one, after in pairwise(offsets):
+            assert one[-1] < after[0]
+            assert len(one) >= max_visits
+        for one in offsets:
+            assert sum(offset != one[-1] for offset in one) < max_visits
+
+
+def test_what_was_taken_is_not_sent_again():
+    outgoing = OutgoingVisits(0, 10, home)
+    outgoing.add(Interaction("ada", "a", INTERACTION_KIND_VIEW, NOON_MS, [], []), 0, 0)
+    assert len(outgoing.take()) == 1
+    assert outgoing.take() == []
+
+
+@given(EVENTS)
+def test_visits_written_one_by_one_are_read_as_they_were(events):
+    visits = meant(events, 0)
+    assert list(decode_visits(encode_visits(0, visits)).visits()) == visits
+
+
+@given(EVENTS, st.integers(-1, 13))
+def test_what_was_applied_before_is_left_out(events, offset):
+    visits = meant(events, 0)
+    since = decode_visits(encode_visits(0, visits)).since(offset)
+    assert list(since.visits()) == [visit for visit in visits if visit.source_offset >= offset]
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"source_offsets": [7, 8]}, "one length"),
+        ({"item_places": [0, 0]}, "one length"),
+        ({"occurred_at_ms": []}, "one length"),
+        ({"weights": []}, "one length"),
+        ({"weights": [0]}, "one length"),
+        ({"neighbour_counts": [2]}, "one length"),
+        ({"neighbour_counts": [0]}, "one length"),
+        ({"neighbour_weights": [1, 2]}, "one length"),
+        ({"neighbour_places": [1, 1]}, "one length"),
+        ({"reply_to_user_ids": []}, "one length"),
+        ({"caused_at_ms": [1, 2]}, "one length"),
+        ({"item_places": [2]}, "not there"),
+        ({"neighbour_places": [2]}, "not there"),
+        ({"products": []}, "not there"),
+    ],
+)
+def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken, why):
+    message = Visits.FromString(encode_visits(0, [Visit(0, "i", NOON_MS, 1, "ada", 5, ("n",), (5,))]))
+    for name, values in broken.items():
+        message.ClearField(name)
+        getattr(message, name).extend(values)
+    with pytest.raises(DecodeError, match=why):
+        decode_visits(message.SerializeToString())
+
+
+def test_a_record_whose_offsets_run_backwards_is_not_read():
+    visits = [Visit(offset, "i", NOON_MS) for offset in (2, 1)]
+    with pytest.raises(DecodeError, match="in order"):
+        decode_visits(encode_visits(0, visits))
+
+
+def test_a_record_as_it_was_written_before_products_had_places_is_not_read_as_an_empty_one():
+    former = b"\x12\x01\x07\x1a\x01i\x22\x01\x05\x32\x01\x01\x3a\x01u\x42\x01\x05\x4a\x01\x00"
+    with pytest.raises(DecodeError, match="one length"):
+        decode_visits(former)
