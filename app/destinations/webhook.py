@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -54,10 +55,10 @@ class Webhook:
 
     def read(self, response: Response) -> Outcome:
         """2xx is a success, 410 an unsubscription; 429, and 503 with Retry-After, ask for fewer requests; all else is tried again."""
+        if 200 <= response.status <= 299:
+            return Confirmed()
         after_ms = retry_after_ms(response)
         match response.status:
-            case status if 200 <= status <= 299:
-                return Confirmed()
             case 410:
                 return TargetDisabled("410 Gone: the target wants no more requests")
             case 429:
@@ -72,9 +73,14 @@ class Webhook:
 
 def message_id(target: str, user_id: str, version: int) -> str:
     """One id over all attempts at one version of one person's list. A newer version has another: receivers use it as idempotency key."""
-    parts = (target.encode(), user_id.encode(), version.to_bytes(8, "big"))
-    digest = blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), digest_size=18, person=b"tidings-msg-id")
-    return "msg_" + base64.urlsafe_b64encode(digest.digest()).decode().replace("-", "A").replace("_", "B")
+    named, told = target.encode(), user_id.encode()
+    # Each part behind its length, so that no two triples read the same.
+    parts = b"%b%b%b%b%b%b" % (_U32(len(named)), named, _U32(len(told)), told, _U32(8), version.to_bytes(8, "big"))
+    digest = blake2b(parts, digest_size=18, person=b"tidings-msg-id").digest()
+    return "msg_" + base64.b64encode(digest, b"AB").decode()
+
+
+_U32 = struct.Struct(">I").pack
 
 
 def render_body(rendered: Rendered) -> bytes:
