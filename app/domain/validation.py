@@ -75,8 +75,9 @@ def validate_event(event: Event, received_at_ms: int) -> Violation | None:
         return _invalid("event_id", problem)
     if problem := _key_problem(event.user_id, MAX_USER_ID_BYTES):
         return _invalid("user_id", problem)
-    if problem := _time_problem(event.occurred_at_ms, received_at_ms):
-        return _invalid("occurred_at_ms", problem)
+    at_ms = event.occurred_at_ms
+    if not EARLIEST_MS <= at_ms <= LATEST_MS or 0 < received_at_ms < at_ms - MAX_AHEAD_MS:
+        return _invalid("occurred_at_ms", _time_problem(at_ms))
     if (text := event.anonymous_id) and (problem := _id_problem(text, MAX_ANONYMOUS_ID_BYTES)):
         return _invalid("anonymous_id", problem)
     if (text := event.source) and (problem := _id_problem(text, MAX_SOURCE_BYTES)):
@@ -111,6 +112,8 @@ def _is_longer(text: str, max_bytes: int) -> bool:
 
 
 def _id_problem(text: str, max_bytes: int) -> str | None:
+    if 0 < len(text) <= max_bytes and text.isascii() and text.isprintable():
+        return None  # as nearly always
     if not text:
         return "is required"
     if _is_longer(text, max_bytes):
@@ -122,19 +125,19 @@ def _id_problem(text: str, max_bytes: int) -> str | None:
 
 def _key_problem(text: str, max_bytes: int) -> str | None:
     """As an id, and it must not look like one of the tables' own keys, which begin with two underscores."""
+    if 0 < len(text) <= max_bytes and text[0] != "_" and text.isascii() and text.isprintable():
+        return None  # as nearly always
     return _id_problem(text, max_bytes) or ('must not begin with "__"' if text.startswith("__") else None)
 
 
-def _time_problem(at_ms: int, received_at_ms: int) -> str | None:
+def _time_problem(at_ms: int) -> str:
     if at_ms == 0:
         return "is required"
     if at_ms < EARLIEST_MS:
         return "must be in milliseconds since 1970 UTC and not before 2000-01-01"
     if at_ms > LATEST_MS:
         return "must be in milliseconds since 1970 UTC and not after 2100-01-01"
-    if received_at_ms > 0 and at_ms > received_at_ms + MAX_AHEAD_MS:
-        return "must be at most a day past the time at which the event was received"
-    return None
+    return "must be at most a day past the time at which the event was received"
 
 
 def _check_attributes(event: Event) -> Violation | None:
@@ -160,7 +163,7 @@ def _check_quantity(field: str, quantity: int) -> Violation | None:
 def _check_money(field: str, money: Money) -> Violation | None:
     if not 0 <= money.minor_units <= MAX_MINOR_UNITS:
         return _invalid(f"{field}.minor_units", f"must be from 0 to {MAX_MINOR_UNITS:,}")
-    if money.currency_code and not _CURRENCY.fullmatch(money.currency_code):
+    if (code := money.currency_code) and not _CURRENCY.fullmatch(code):
         return _invalid(f"{field}.currency_code", "must be empty or an ISO 4217 code of three capital letters")
     return None
 
@@ -172,11 +175,11 @@ def _check_viewed(event: Event) -> Violation | None:
 
 def _check_added(event: Event) -> Violation | None:
     added = event.added_to_cart
-    return (
-        _check_product("added_to_cart.product_id", added.product_id)
-        or _check_quantity("added_to_cart.quantity", added.quantity)
-        or _check_money("added_to_cart.unit_price", added.unit_price)
-    )
+    if problem := _key_problem(added.product_id, MAX_PRODUCT_ID_BYTES):
+        return _invalid("added_to_cart.product_id", problem)
+    if added.quantity > MAX_QUANTITY:
+        return _check_quantity("added_to_cart.quantity", added.quantity)
+    return _check_money("added_to_cart.unit_price", added.unit_price) if added.HasField("unit_price") else None
 
 
 def _check_removed(event: Event) -> Violation | None:
