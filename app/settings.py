@@ -65,6 +65,8 @@ class KafkaSettings(_Section):
     commit_interval_seconds: float = Field(0.5, gt=0, le=60)
     #: How long the broker may hold a fetch that has nothing to give.
     fetch_max_wait_ms: int = Field(100, ge=5, le=5000)
+    #: How long it may collect what comes in, while records come, so that many events are applied and written together.
+    fetch_linger_ms: int = Field(15, ge=1, le=1000)
     #: Go on against a broker without idempotence and producer ids (the embedded one), where a paused worker is not fenced.
     allow_unfenced: bool = False
 
@@ -84,7 +86,7 @@ class WorkerSettings(_Section):
     #: Copies of each table partition kept warm on other workers.
     standby_replicas: int = Field(0, ge=0, le=3)
     #: Records handed to an agent at once.
-    batch_max_records: int = Field(500, ge=1, le=10_000)
+    batch_max_records: int = Field(1000, ge=1, le=10_000)
     #: Bytes of changed state after which a batch is flushed, whatever is left of its records.
     batch_max_bytes: int = Field(2_000_000, ge=100_000, le=6_000_000)
     #: Decoded objects kept per table partition.

@@ -47,13 +47,13 @@ class EngineOptions:
     """What the engine adds to Faust's own settings."""
 
     bootstrap_servers: str
-    batch_max_records: int = 500
+    batch_max_records: int = 1000
     #: Changed state, in bytes, after which a unit ends: well below fence.MAX_BATCH_BYTES, since the estimate is made before encoding.
     batch_max_bytes: int = 2_000_000
     block_cache_bytes: int = 256 * 1024**2
     #: How long the broker may hold a fetch: while nothing comes, and while something does (source.py).
     fetch_max_wait_ms: int = 100
-    linger_ms: int = 15
+    fetch_linger_ms: int = 15
     request_timeout_seconds: float = 10
     allow_unfenced: bool = False
     #: Further settings of every Kafka client (TLS, SASL).
@@ -243,7 +243,7 @@ class EngineApp(faust.App):
             positions,
             generation=generation,
             batch_max_records=self.options.batch_max_records,
-            linger_ms=self.options.linger_ms,
+            linger_ms=self.options.fetch_linger_ms,
             deliver=self._deliver,
             has_room=self._has_room,
         )

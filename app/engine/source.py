@@ -24,6 +24,8 @@ from app.errors import StateError
 
 #: Fetched at once for one partition.
 FETCH_BYTES = 1 << 20
+#: Values of one batch: a record may stand for hundreds of changes, and nothing else runs while a batch is applied.
+BATCH_BYTES = 256 << 10
 #: Batches of one partition that wait here when it is fetched no further: beside what one fetch brings, nothing more is held.
 BATCHES_AHEAD = 2
 #: With so much to give, the broker answers whatever it was told to wait: some hundred events, or a batch of one partition.
@@ -55,9 +57,10 @@ class SourceReader:
         self._linger_ms = linger_ms
         self._deliver = deliver
         self._has_room = has_room
-        #: Records that were fetched, and how many of them were handed out.
+        #: Records that were fetched, how many of them were handed out, and the bytes of the rest.
         self._fetched: dict[TP, list[Any]] = {tp: [] for tp in positions}
         self._taken = dict.fromkeys(positions, 0)
+        self._bytes = dict.fromkeys(positions, 0)
         self._paused: set[TP] = set()
         #: Of the last record handed out, in ms since 1970.
         self._timestamps: dict[TP, int] = {}
@@ -117,10 +120,11 @@ class SourceReader:
                 wait_ms = 1000
             for place, records in got.items():
                 tp = TP(place.topic, place.partition)
+                self._bytes[tp] += sum(_size(record) for record in records)
                 if left := self._fetched[tp]:
                     records = left[self._taken[tp] :] + records
                 self._fetched[tp], self._taken[tp] = records, 0
-                if len(records) >= BATCHES_AHEAD * self._batch_max_records:
+                if self._is_well_stocked(tp):
                     self._paused.add(tp)
                     self._consumer.pause(place)
             self._room.set()
@@ -154,15 +158,30 @@ class SourceReader:
 
     def _take(self, tp: TP) -> list[Any]:
         """A partition's next batch."""
-        records, start, end = self._fetched[tp], self._taken[tp], self._taken[tp] + self._batch_max_records
+        records, start, size = self._fetched[tp], self._taken[tp], 0
+        end = most = min(len(records), start + self._batch_max_records)
+        for index in range(start, most):
+            size += _size(records[index])
+            if size >= BATCH_BYTES:
+                end = index + 1
+                break
         chunk = records[start:end]
-        if end >= len(records):
+        self._bytes[tp] -= size
+        if end == len(records):
             self._fetched[tp], self._taken[tp] = [], 0
         else:
             self._taken[tp] = end
         self._positions[tp] = chunk[-1].offset + 1
         self._timestamps[tp] = chunk[-1].timestamp
-        if tp in self._paused and len(records) - end < BATCHES_AHEAD * self._batch_max_records:
+        if tp in self._paused and not self._is_well_stocked(tp):
             self._paused.discard(tp)
             self._consumer.resume(aiokafka.TopicPartition(tp.topic, tp.partition))
         return chunk
+
+    def _is_well_stocked(self, tp: TP) -> bool:
+        waiting = len(self._fetched[tp]) - self._taken[tp]
+        return waiting >= BATCHES_AHEAD * self._batch_max_records or self._bytes[tp] >= BATCHES_AHEAD * BATCH_BYTES
+
+
+def _size(record: Any) -> int:
+    return len(record.value or b"")

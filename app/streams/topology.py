@@ -137,6 +137,7 @@ def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseExcept
         batch_max_bytes=worker.batch_max_bytes,
         block_cache_bytes=worker.block_cache_bytes,
         fetch_max_wait_ms=kafka.fetch_max_wait_ms,
+        fetch_linger_ms=kafka.fetch_linger_ms,
         request_timeout_seconds=kafka.request_timeout_seconds,
         allow_unfenced=kafka.allow_unfenced,
     )

@@ -13,7 +13,7 @@ from faust.types import TP
 
 from app.engine.app import ROOM
 from app.engine.batch import BatchMessage
-from app.engine.source import SourceReader
+from app.engine.source import BATCH_BYTES, SourceReader
 from app.errors import StateError
 from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.engine_worlds import admin_of, client_of, make_topics, own_name
@@ -24,13 +24,13 @@ def broker(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue("embedded_broker" if request.param == "embedded" else "apache_kafka")
 
 
-async def filled_topic(broker: Any, counts: dict[int, int]) -> str:
+async def filled_topic(broker: Any, counts: dict[int, int], padding: int = 0) -> str:
     topic = own_name("events")
     await make_topics(broker, topic, partitions=len(counts))
     async with aiokafka.AIOKafkaProducer(**client_of(broker)) as producer:
         for partition, count in counts.items():
             for n in range(count):
-                await producer.send(topic, b"%d" % n, partition=partition)
+                await producer.send(topic, b"%d" % n + bytes(padding), partition=partition)
     return topic
 
 
@@ -111,6 +111,16 @@ async def test_a_partition_never_has_more_batches_unwritten_than_there_is_room_f
     await reading.stop()
     assert reading.got == {0: list(range(100)), 1: list(range(30))}
     assert reading.most_unwritten == ROOM
+
+
+async def test_a_batch_of_large_records_ends_before_they_are_many(broker: Any) -> None:
+    topic = await filled_topic(broker, {0: 20, 1: 0}, padding=BATCH_BYTES // 3)
+    reading = Reading(broker, {TP(topic, 0): 0, TP(topic, 1): 0})
+    await reading.until(20)
+    await reading.stop()
+
+    assert reading.got == {0: list(range(20))}
+    assert max(reading.sizes) == 3
 
 
 async def test_readers_cancelled_at_any_point_lose_nothing_and_repeat_only_what_was_not_delivered(broker: Any) -> None:
