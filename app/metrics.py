@@ -77,7 +77,7 @@ RANKINGS = Counter("tidings_rankings_total", "Rankings by outcome: changed, unch
 DELIVERIES = Counter(
     "tidings_deliveries_total",
     "Delivery attempts by target and outcome: confirmed, retried, throttled, refused (the address), disabled, abandoned, withheld, "
-    "unchanged (not sent), stopped (no lease).",
+    "unchanged (not sent), stopped (marked and not sent: no lease, or the target became slow).",
     ["target", "outcome"],
     registry=REGISTRY,
 )

@@ -16,23 +16,17 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import assert_never
 
-from prometheus_client import Counter
-
 from app.delivery import outbox, retry
+from app.delivery.claim import Claim
 from app.delivery.client import Client, Missing, NoResponse
+from app.delivery.gauges import Gauges
 from app.delivery.lane import Lane, Turn
 from app.delivery.ledger import MAX_USERS_PER_WRITE, Change, Ledger, OutboxStore
 from app.delivery.pace import Pace
-from app.destinations import Confirmed, Destination, Outcome, Rendered, Request, Response, Retry, TargetDisabled, Throttled
+from app.destinations import Confirmed, Destination, Outcome, Rendered, Response, Retry, TargetDisabled, Throttled
 from app.errors import NotOwnedError
-from app.metrics import DELIVERIES, EVENT_TO_DELIVERY, IN_FLIGHT, OUTBOX_DUE, TARGET_DISABLED
-from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
+from tidings.state.v1.outbox_pb2 import OutboxEntry
 
-#: What an in-flight mark covers beyond the target's time-out: the write of the mark and the wait for a request, the reading of the body,
-#: clocks that differ.
-MARK_MARGIN_MS = 5_000
-#: The part of it that may pass before the request starts. After that the mark could end before the request does: the user is released.
-MAX_MARKING_MS = 2_000
 #: A partition whose claim takes longer to write than this does not keep the others' users from being claimed.
 _SLOW_CLAIM_MS = 250
 #: How soon a user comes again who is due, but whose attempt was not possible: the outbox and what is rendered disagree for the moment.
@@ -41,21 +35,6 @@ _DISAGREEMENT_MS = 1_000
 _LOOK_UP_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
-
-
-class Claim:
-    """A user who is marked as in flight at the target, with this mark."""
-
-    __slots__ = ("marked_at_ms", "request", "turn", "until_ms", "version")
-
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
-        #: 0 until the mark is in the entry.
-        self.version = 0
-        self.marked_at_ms = 0
-        self.until_ms = 0
-        #: What is to be sent, if it must not be rendered at the moment of sending: see ``Line._mark_anew``.
-        self.request: Request | None = None
 
 
 class Line:
@@ -86,7 +65,7 @@ class Line:
         self._clock = clock
         self._lease = lease
         self._spawn = spawn
-        self._mark_ms = round(target.timeout_seconds * 1000) + MARK_MARGIN_MS
+        self._timeout_ms = round(target.timeout_seconds * 1000)
         self._pace = Pace(concurrency)
         #: Partition → how many of its users are being marked, and since when.
         self._claiming: dict[int, tuple[int, int]] = {}
@@ -99,9 +78,7 @@ class Line:
         self._throttles_in_a_row = 0
         self._wake = asyncio.Event()
         self._rests = self._is_over = False
-        self._latency = EVENT_TO_DELIVERY.labels(self.name)
-        #: By outcome.
-        self._counters: dict[str, Counter] = {}
+        self._gauges = Gauges(target.name)
 
     # From outside ------------------------------------------------------------------------------------------------------
 
@@ -141,13 +118,10 @@ class Line:
 
     async def close(self) -> None:
         await self._client.close()
-        OUTBOX_DUE.labels(self.name).set_function(lambda: 0)
-        IN_FLIGHT.labels(self.name).set_function(lambda: 0)
+        self._gauges.hide()
 
     def show_metrics(self) -> None:
-        OUTBOX_DUE.labels(self.name).set_function(lambda: len(self.lane))
-        IN_FLIGHT.labels(self.name).set_function(lambda: self._on_wire)
-        TARGET_DISABLED.labels(self.name).set(self.lane.disabled)
+        self._gauges.show(due=lambda: len(self.lane), in_flight=lambda: self._on_wire, disabled=self.lane.disabled)
 
     # Claim -------------------------------------------------------------------------------------------------------------
 
@@ -177,7 +151,7 @@ class Line:
             case outbox.WaitUntil(at_ms):
                 self.lane.end(turn, at_ms)
             case outbox.NotDue():
-                self._count("unchanged")
+                self._gauges.count("unchanged")
                 self.lane.end(turn, None)
             case None:
                 self.lane.end(turn, None)
@@ -188,9 +162,7 @@ class Line:
         delivery = outbox.delivery_of(entry, self.name)
         if delivery is None or entry.update.version <= delivery.confirmed_version:
             return  # or a version that cannot be confirmed any more would be sent for ever
-        claim.version, claim.marked_at_ms = entry.update.version, self._clock()
-        claim.until_ms = claim.marked_at_ms + self._mark_ms
-        outbox.begin(entry, self.name, claim.version, claim.until_ms)
+        claim.mark(entry, self.name, entry.update.version, self._clock(), self._timeout_ms)
 
     def _claim(self, partition: int, claims: list[Claim], is_durable: bool) -> None:
         """The marks of these users are durable, or they went to another worker."""
@@ -214,9 +186,8 @@ class Line:
 
     def _release_old(self) -> None:
         """Claims that wait behind a target that became slow."""
-        latest_ms = self._clock() - MAX_MARKING_MS
-        old = []
-        while self._claimed and self._claimed[0].marked_at_ms < latest_ms:
+        now_ms, old = self._clock(), []
+        while self._claimed and not self._claimed[0].is_young(now_ms):
             old.append(self._claimed.popleft())
         for claim in reversed(old):
             self._release(claim)
@@ -227,14 +198,15 @@ class Line:
             self._drop(claim)
             return
         turn = claim.turn
-        self._count("stopped")
+        self._gauges.count("stopped")
         self._ledger.outcome_came(turn.partition)
-        changes = {turn.user_id: lambda entry: outbox.unmark(entry, self.name, claim.version, claim.until_ms)}
-        self._ledger.record(turn.partition, changes, lambda _: self._end_turn(turn, first=True))
+        self._ledger.record(
+            turn.partition, {turn.user_id: lambda entry: claim.lift(entry, self.name)}, lambda _: self._end_turn(turn, first=True)
+        )
 
     def _drop(self, claim: Claim) -> None:
         """The mark stands, and the user's turn comes again when it ends: here, or at the next owner."""
-        self._count("stopped")
+        self._gauges.count("stopped")
         self._ledger.outcome_came(claim.turn.partition)
         self._end_turn(claim.turn)
 
@@ -259,14 +231,14 @@ class Line:
     async def _attempt(self, claim: Claim) -> None:
         """One attempt, from the last questions to the outcome. Raises NotOwnedError before the request if the user is another worker's."""
         turn, now_ms = claim.turn, self._clock()
-        if not self.lane.holds(turn) or not self._is_marked(claim):
+        if not self.lane.holds(turn) or not claim.is_in(self._store.entry(turn.partition, turn.user_id), self.name):
             self._ledger.outcome_came(turn.partition)
             self._end_turn(turn)
             return
         if not self._lease():
             self._drop(claim)
             return
-        if not self.lane.is_open(now_ms) or now_ms - claim.marked_at_ms > MAX_MARKING_MS:
+        if not self.lane.is_open(now_ms) or not claim.is_young(now_ms):
             self._release(claim)
             return
         rendered = self._render(turn.user_id)
@@ -287,22 +259,16 @@ class Line:
             return
         self._settle(claim, self._outcome(answer))
 
-    def _is_marked(self, claim: Claim) -> bool:
-        """Whether the entry's mark is this one still: while a worker was frozen, others may have owned the user, and marked and sent."""
-        delivery = self._delivery(claim.turn)
-        return delivery is not None and (delivery.in_flight_version, delivery.in_flight_until_ms) == (claim.version, claim.until_ms)
-
     def _mark_anew(self, claim: Claim, rendered: Rendered) -> None:
         """There is a newer list than the one that the claim made durable with its mark. It must not leave before it is durable itself, or
         a crash could leave the target with a list that never was. So it is rendered now, marked, and sent next, whatever comes meanwhile.
         """
-        turn, name, version = claim.turn, self.name, rendered.update.version
+        turn, version = claim.turn, rendered.update.version
         request = self._target.request(rendered)
 
         def change(entry: OutboxEntry) -> None:
-            claim.version, claim.request, claim.marked_at_ms = version, request, self._clock()
-            claim.until_ms = claim.marked_at_ms + self._mark_ms
-            outbox.begin(entry, name, version, claim.until_ms)
+            claim.request = request
+            claim.mark(entry, self.name, version, self._clock(), self._timeout_ms)
 
         def then(is_durable: bool) -> None:
             if not is_durable or claim.request is None:
@@ -322,9 +288,9 @@ class Line:
             if self._render(user_id) is None:  # still so: consent may have come while this waited to be written
                 outbox.withhold(entry, self.name, entry.update.version)
             else:
-                outbox.unmark(entry, self.name, claim.version, claim.until_ms)
+                claim.lift(entry, self.name)
 
-        self._count("withheld")
+        self._gauges.count("withheld")
         self._record(claim.turn, change)
 
     # Record ------------------------------------------------------------------------------------------------------------
@@ -335,7 +301,7 @@ class Line:
                 return self._target.read(answer)
             case NoResponse(missing, reason):
                 if missing is Missing.REFUSED:
-                    self._count("refused")
+                    self._gauges.count("refused")
                 return Retry(reason)
             case _:
                 assert_never(answer)
@@ -350,16 +316,16 @@ class Line:
             case Confirmed():
                 self._throttles_in_a_row = 0
                 self._pace.confirmed(now_ms)
-                self._count("confirmed")
+                self._gauges.count("confirmed")
 
                 def change(entry: OutboxEntry) -> None:
                     if since_ms := outbox.confirm(entry, name, version, now_ms):
-                        self._latency.observe(max(0, now_ms - since_ms) / 1000)
+                        self._gauges.delivered(now_ms - since_ms)
             case Retry(reason, after_ms):
 
                 def change(entry: OutboxEntry) -> None:
                     decision = outbox.fail(entry, name, version, reason, now_ms, after_ms=after_ms)
-                    self._count("abandoned" if isinstance(decision, retry.GiveUp) else "retried")
+                    self._gauges.count("abandoned" if isinstance(decision, retry.GiveUp) else "retried")
             case Throttled(reason, asked_ms):
                 until_ms = self._throttle(asked_ms, now_ms)
 
@@ -390,7 +356,7 @@ class Line:
                 self.lane.end(turn, None)
         self._wake.set()
 
-    # What the outbox and the target say --------------------------------------------------------------------------------
+    # What the outbox and the target say, and when ----------------------------------------------------------------------
 
     def _next_step(self, turn: Turn, now_ms: int) -> outbox.NotDue | outbox.WaitUntil | outbox.Send | None:
         """None: the user is another worker's."""
@@ -399,13 +365,9 @@ class Line:
         except NotOwnedError:
             return None
 
-    def _delivery(self, turn: Turn) -> Delivery | None:
-        entry = self._store.entry(turn.partition, turn.user_id)
-        return outbox.delivery_of(entry, self.name) if entry else None
-
     def _throttle(self, asked_ms: int | None, now_ms: int) -> int:
         """Pause the whole lane; returns until when."""
-        self._count("throttled")
+        self._gauges.count("throttled")
         self._throttles_in_a_row += 1
         jitter = retry.jitter_of(self.name, now_ms)
         until_ms = now_ms + retry.pause_ms(asked_ms, self._throttles_in_a_row, jitter=jitter)
@@ -414,17 +376,11 @@ class Line:
 
     def _disable(self, reason: str) -> None:
         """Nothing goes there until the worker starts anew."""
-        self._count("disabled")
+        self._gauges.count("disabled")
         if not self.lane.disabled:
             _log.warning("target %s is disabled: %s. Its users stay due; start the worker anew once it is mended", self.name, reason)
         self.lane.disabled = True
-        TARGET_DISABLED.labels(self.name).set(1)
-
-    def _count(self, outcome: str) -> None:
-        counter = self._counters.get(outcome)
-        if counter is None:
-            counter = self._counters[outcome] = DELIVERIES.labels(self.name, outcome)
-        counter.inc()
+        self._gauges.disabled(True)
 
     async def _sleep(self) -> None:
         """Until someone is due, a turn ends, or the next timer rings; timers do not count without a lease."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from app.delivery.claim import MARK_MARGIN_MS
 from app.delivery.client import Missing, NoResponse
-from app.delivery.line import MARK_MARGIN_MS
 from app.destinations import Request, Response
 from app.errors import ProduceError, SettingsError
 from app.metrics import REGISTRY
