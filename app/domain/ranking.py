@@ -185,8 +185,7 @@ def _link_scores(
     expanded: list[tuple[str, ScoredList]] = []
     if 0 < len(scores) < _ENOUGH_CANDIDATES:
         for negative, middle in _best(scores, _EXPANDED):
-            found = source.neighbours(middle)
-            if found is not None:
+            if (found := source.neighbours(middle)) is not None:
                 factor, ids, weights = found
                 expanded.append((middle, (-negative * _SECOND_HOP * factor, ids, weights)))
         for _, (factor, ids, weights) in expanded:

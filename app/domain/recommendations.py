@@ -10,6 +10,9 @@ from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1 import update_pb2
 from tidings.updates.v1.update_pb2 import ReasonKind, RecommendationUpdate
 
+#: Numbers as they are written in a list's digest: to format them takes a third of its time.
+_SMALL = tuple(map(str, range(256)))
+
 
 class Reason(NamedTuple):
     """The message of the same name as a plain value: most lists are ranked, found unchanged and forgotten."""
@@ -36,7 +39,9 @@ def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommenda
     parts = []
     for recommendation in recommendations:
         reason = recommendation.reason
-        parts.append(f"{recommendation.product_id}\x1f{reason.kind}\x1f{reason.because_of}\x1f{reason.times_seen}")
+        times = reason.times_seen
+        seen = _SMALL[times] if times < len(_SMALL) else str(times)
+        parts.append(f"{recommendation.product_id}\x1f{_SMALL[reason.kind]}\x1f{reason.because_of}\x1f{seen}")
     return int.from_bytes(blake2b("\x1e".join(parts).encode(), digest_size=8).digest(), "little") or 1
 
 
