@@ -67,13 +67,21 @@ class HttpClient:
     """Sends over HTTP/1.1 to checked addresses only; follows no redirect, keeps no cookie, uses no proxy of the environment."""
 
     def __init__(
-        self, *, guard: Guard, timeout_seconds: float, concurrency: int, clock: Callable[[], int], lookup: Lookup = system_lookup
+        self,
+        *,
+        guard: Guard,
+        timeout_seconds: float,
+        concurrency: int,
+        clock: Callable[[], int],
+        lookup: Lookup = system_lookup,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         self._guard = guard
         self._timeout_seconds = timeout_seconds
         self._concurrency = concurrency
         self._clock = clock
         self._lookup = lookup
+        self._keep_alive_seconds = keep_alive_seconds
         self._connector: aiohttp.TCPConnector | None = None
         self._resolver: GuardedResolver | None = None
         self._route: _Route | None = None
@@ -163,7 +171,7 @@ class HttpClient:
         while self._idle:
             connection, since = self._idle.pop()
             protocol = connection.protocol
-            if now - since <= KEEP_ALIVE_SECONDS and protocol is not None and protocol.is_connected() and not protocol.should_close:
+            if now - since <= self._keep_alive_seconds and protocol is not None and protocol.is_connected() and not protocol.should_close:
                 return connection
             connection.close()
         return None
@@ -175,16 +183,16 @@ class HttpClient:
             return
         self._idle.append((connection, loop.time()))
         if self._sweep is None:
-            self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old)
+            self._sweep = loop.call_later(self._keep_alive_seconds, self._close_old)
 
     def _close_old(self) -> None:
         loop = asyncio.get_running_loop()
-        latest = loop.time() - KEEP_ALIVE_SECONDS
+        latest = loop.time() - self._keep_alive_seconds
         for connection, since in self._idle:
             if since <= latest:
                 connection.close()
         self._idle = [(connection, since) for connection, since in self._idle if since > latest]
-        self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old) if self._idle else None
+        self._sweep = loop.call_later(self._keep_alive_seconds, self._close_old) if self._idle else None
 
     async def close(self) -> None:
         """Closes all connections."""

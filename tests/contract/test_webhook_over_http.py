@@ -494,6 +494,20 @@ async def test_no_more_connections_than_the_concurrency_and_idle_ones_are_used_a
     await until(lambda: open_now == 0)
 
 
+async def test_a_connection_that_is_idle_for_long_is_closed() -> None:
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _serve(b"HTTP/1.1 204 No\r\n\r\n", reader, writer)
+        closed.set()
+
+    client = HttpClient(guard=Guard(("127.0.0.0/8",)), timeout_seconds=2, concurrency=4, clock=real_clock, keep_alive_seconds=0.05)
+    async with _raw_server(serve) as port:
+        assert isinstance(await client.send(_post(f"http://127.0.0.1:{port}/"), _always), Response)
+        await asyncio.wait_for(closed.wait(), 2)
+        await client.close()
+
+
 async def test_a_request_that_may_not_be_sent_leaves_nothing_on_the_wire() -> None:
     got = bytearray()
 
