@@ -24,6 +24,11 @@ def growth(at_ms: int, window: int) -> float:
     return UNIT * 2.0 ** ((at_ms - window * WINDOW_MS) / HALF_LIFE_MS)
 
 
+def growth_at(at_ms: int) -> float:
+    """The same, relative to the start of the window that contains it."""
+    return UNIT * 2.0 ** (at_ms % WINDOW_MS / HALF_LIFE_MS)
+
+
 def shift_of(from_window: int, to_window: int) -> int:
     """By how many bits a weight of ``from_window`` is shifted right to stand in the later ``to_window``."""
     return (to_window - from_window) * WINDOW_HALF_LIVES

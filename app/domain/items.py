@@ -54,7 +54,7 @@ def new_item(product_id: str) -> ItemState:
 
 def apply_visit(item: ItemState, visit: Visit) -> None:
     """Add one visit to the item it is about."""
-    links = zip(map(wire_id, visit.neighbour_ids), visit.neighbour_weights, strict=True)
+    links = zip(wire_ids(visit.neighbour_ids), visit.neighbour_weights, strict=True)
     add_visits([item], [visit.occurred_at_ms], [visit.weight], [len(visit.neighbour_ids)], links)
 
 
@@ -77,8 +77,12 @@ def add_visits(
         if at_ms > item.last_visit_at_ms:
             item.last_visit_at_ms = at_ms
         neighbours = item.neighbours
-        for neighbour, link in islice(links, count):
+        if count == 1:
+            neighbour, link = next(links)
             neighbours[neighbour] = neighbours.get(neighbour, 0) + (link >> down)
+        else:
+            for neighbour, link in islice(links, count):
+                neighbours[neighbour] = neighbours.get(neighbour, 0) + (link >> down)
         if len(neighbours) > MAX_NEIGHBOURS:
             item.neighbours = dict(zip(*_best(neighbours, KEPT_NEIGHBOURS), strict=True))
             item.evicted_count += len(neighbours) - KEPT_NEIGHBOURS
@@ -93,7 +97,7 @@ def neighbour_list(item: ItemState, limit: int = REPLY_NEIGHBOURS) -> bytes:
     ids, weights = _best(item.neighbours, limit)
     scale = 1.0 / growth(item.last_visit_at_ms, item.window)
     factor = scale / (item.weight * scale + 1.0) ** FREQUENCY_POWER
-    parts = [_LIST_PRODUCT, wire_id(item.product_id), _LIST_VISITS, _varint(item.visit_count)]
+    parts = [_LIST_PRODUCT, _WIRE_IDS[item.product_id], _LIST_VISITS, _varint(item.visit_count)]
     if ids:
         scores = _floats(len(ids)).pack(*[weight * factor for weight in weights])
         parts += (_LIST_NEIGHBOUR, _LIST_NEIGHBOUR.join(ids), _LIST_SCORES, _varint(len(scores)), scores)
@@ -124,15 +128,13 @@ def decode_item(value: bytes) -> ItemState:
     item = ItemState(
         message.product_id, message.visit_count, message.weight, message.window, message.last_visit_at_ms, message.evicted_count
     )
-    item.neighbours = dict(zip(map(wire_id, ids), weights, strict=True))
+    item.neighbours = dict(zip(wire_ids(ids), weights, strict=True))
     return item
 
 
-@lru_cache(maxsize=100_000)
-def wire_id(product_id: str) -> bytes:
-    """An id as Protobuf writes it: its length, then its UTF-8."""
-    encoded = product_id.encode()
-    return _varint(len(encoded)) + encoded
+def wire_ids(product_ids: Iterable[str]) -> list[bytes]:
+    """Ids as Protobuf writes them: the length of one, then its UTF-8."""
+    return list(map(_WIRE_IDS.__getitem__, product_ids))
 
 
 def product_of(wire: bytes) -> str:
@@ -163,6 +165,22 @@ def _best(neighbours: dict[bytes, int], count: int) -> tuple[list[bytes], list[i
         best = sorted(neighbours, key=lambda neighbour: (-neighbours[neighbour], product_of(neighbour)))[:count]
         return best, [neighbours[neighbour] for neighbour in best]
     return best[:count], weights[:count]
+
+
+class _WireIds(dict[str, bytes]):
+    """Wire ids by product id: one object for all who name it, for a product stands in the neighbours of a hundred others."""
+
+    def __missing__(self, product_id: str) -> bytes:
+        if len(self) >= _MAX_WIRE_IDS:
+            self.clear()
+        encoded = product_id.encode()
+        wire = self[product_id] = _varint(len(encoded)) + encoded
+        return wire
+
+
+#: Past it, those known are forgotten; then an id may have two objects for a while, which costs memory alone.
+_MAX_WIRE_IDS = 100_000
+_WIRE_IDS = _WireIds()
 
 
 # How Protobuf writes these messages. To fill one with lists takes three times as long as to write the bytes. -----------------------------

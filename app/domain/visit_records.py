@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -44,17 +45,17 @@ class OutgoingVisits:
 
         columns_of = self._by_product.get
         columns = columns_of(product_id) or self._open(product_id)
-        places, links = columns.places, columns.links
-        columns.visits += (source_offset, places.setdefault(product_id, len(places)), at_ms, weight, len(backward))
         columns.users.append(user_id)
         columns.caused.append(caused_at_ms)
+        places, visits, links = columns.places, columns.visits, columns.links
+        visits += (source_offset, places[product_id], at_ms, weight, len(backward))
         for previous, link in backward.items():
-            links += (places.setdefault(previous, len(places)), link)
+            links += (places[previous], link)
         for previous, link in forward.items():
             columns = columns_of(previous) or self._open(previous)
-            places = columns.places
-            columns.visits += (source_offset, places.setdefault(previous, len(places)), at_ms, 0, 1)
-            columns.links += (places.setdefault(product_id, len(places)), link)
+            places, visits, links = columns.places, columns.visits, columns.links
+            visits += (source_offset, places[previous], at_ms, 0, 1)
+            links += (places[product_id], link)
 
     def take(self) -> list[tuple[int, bytes]]:
         """All records so far, each with the partition it goes to, those of one partition in their order."""
@@ -73,12 +74,12 @@ class OutgoingVisits:
     def _end_records(self, min_visits: int) -> None:
         self._at_most = 0
         for partition, columns in self._columns.items():
-            count = len(columns.visits) // _VISIT_FIELDS
-            if count >= min_visits:
+            held = len(columns.visits) // _VISIT_FIELDS
+            if held >= min_visits:
                 self._records.append((partition, columns.encode(self._source_partition)))
                 columns.clear()
             else:
-                self._at_most = max(self._at_most, count)
+                self._at_most = max(self._at_most, held)
 
 
 class VisitRecord(NamedTuple):
@@ -115,9 +116,9 @@ class VisitRecord(NamedTuple):
     def visits(self) -> Iterator[Visit]:
         """One by one."""
         links, replies = zip(self.neighbours, self.links, strict=True), zip(self.users, self.caused, strict=True)
-        for offset, item, at_ms, weight, count in zip(*self[2:7], strict=True):
+        for offset, item, at_ms, weight, link_count in zip(*self[2:7], strict=True):
             user_id, caused_at_ms = next(replies) if weight else ("", 0)
-            own = list(islice(links, count))
+            own = list(islice(links, link_count))
             ids, weights = tuple(self.products[neighbour] for neighbour, _ in own), tuple(link for _, link in own)
             yield Visit(offset, self.products[item], at_ms, weight, user_id, caused_at_ms, ids, weights)
 
@@ -149,12 +150,12 @@ def encode_visits(source_partition: int, visits: Iterable[Visit]) -> bytes:
     """A Visits message of these visits, in order of their offsets."""
     columns = _Columns()
     for offset, product_id, at_ms, weight, user_id, caused_at_ms, neighbours, weights in visits:
-        columns.visits += (offset, columns.place(product_id), at_ms, weight, len(neighbours))
+        columns.visits += (offset, columns.places[product_id], at_ms, weight, len(neighbours))
         if weight:
             columns.users.append(user_id)
             columns.caused.append(caused_at_ms)
         for neighbour, link in zip(neighbours, weights, strict=True):
-            columns.links += (columns.place(neighbour), link)
+            columns.links += (columns.places[neighbour], link)
     return columns.encode(source_partition)
 
 
@@ -174,8 +175,8 @@ class _Columns:
         self.clear()
 
     def clear(self) -> None:
-        #: Products in the order of their places.
-        self.places: dict[str, int] = {}
+        #: Products in the order of their places; to ask for one gives it the next place.
+        self.places: defaultdict[str, int] = defaultdict(count().__next__)
         #: Of each visit: offset, its item's place, its time, weight, and how many of the links are its own.
         self.visits: list[int] = []
         #: Of each link: the neighbour's place, and its weight.
@@ -183,9 +184,6 @@ class _Columns:
         #: Of each visit whose weight is not 0: who gets the answer, and when Kafka received the event.
         self.users: list[str] = []
         self.caused: list[int] = []
-
-    def place(self, product_id: str) -> int:
-        return self.places.setdefault(product_id, len(self.places))
 
     def encode(self, source_partition: int) -> bytes:
         visits, links = self.visits, self.links

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from app.domain.decay import growth, window_of
+from app.domain.decay import growth_at
 from app.domain.profile import Interaction
 from tidings.state.v1.profile_pb2 import (
     INTERACTION_KIND_CART,
@@ -68,7 +68,7 @@ def links_of(interaction: Interaction) -> tuple[int, dict[str, int], dict[str, i
     A product met twice gets the links of both.
     """
     _, product_id, kind, at_ms, session, earlier = interaction
-    unit = growth(at_ms, window_of(at_ms)) * KIND_WEIGHTS[kind]
+    unit = growth_at(at_ms) * KIND_WEIGHTS[kind]
     forward: dict[str, int] = {}
     backward: dict[str, int] = {}
     met = session[: -MAX_DISTANCE - 1 : -1]

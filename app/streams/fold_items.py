@@ -9,7 +9,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from app import metrics
-from app.domain.items import ItemState, add_visits, decode_item, encode_item, neighbour_list, new_item, wire_id
+from app.domain.items import ItemState, add_visits, decode_item, encode_item, neighbour_list, new_item, wire_ids
 from app.domain.replies import encode_replies
 from app.domain.visit_records import VisitRecord, decode_visits
 from app.engine import Codec, Unit
@@ -71,9 +71,8 @@ def _apply(unit: Unit[ItemState], record: VisitRecord, askers: dict[tuple[str, s
     products, places, weights = record.products, record.items, record.weights
     obtain = unit.state.obtain
     items = {place: obtain(products[place].encode()) for place in set(places)}
-    wire_ids = list(map(wire_id, products))
-    links = zip([wire_ids[place] for place in record.neighbours], record.links, strict=True)
-    add_visits([items[place] for place in places], record.times, weights, record.counts, links)
+    neighbours = map(wire_ids(products).__getitem__, record.neighbours)
+    add_visits([items[place] for place in places], record.times, weights, record.counts, zip(neighbours, record.links, strict=True))
     arrivals = [place for place, weight in zip(places, weights, strict=True) if weight]
     for user_id, place, caused_at_ms in zip(record.users, arrivals, record.caused, strict=True):
         if user_id:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from app.domain.items import MAX_NEIGHBOURS, ItemState, encode_item, wire_id
+from app.domain.items import MAX_NEIGHBOURS, ItemState, encode_item, wire_ids
 from app.domain.replies import decode_replies
 from app.domain.validation import MAX_ORDER_LINES
 from app.domain.visits import MAX_DISTANCE
@@ -143,7 +143,7 @@ def test_the_items_of_the_largest_record_of_visits_fit_a_changelog_batch() -> No
     """A record cannot be cut, so whatever its visits change must fit beside a full unit."""
     name = "{:0>128}".format
     largest = ItemState(name(0), visit_count=1 << 40, weight=1 << 60, window=12, last_visit_at_ms=NOW_MS, evicted_count=1 << 30)
-    largest.neighbours = {wire_id(name(n)): 1 << 60 for n in range(MAX_NEIGHBOURS)}
+    largest.neighbours = dict.fromkeys(wire_ids(name(n) for n in range(MAX_NEIGHBOURS)), 1 << 60)
     items = MAX_VISITS_IN_RECORD - 1 + MAX_ORDER_LINES + MAX_DISTANCE  # and one order of new products
 
     assert WorkerSettings().batch_max_bytes + items * len(encode_item(largest)) < MAX_BATCH_BYTES
