@@ -93,7 +93,7 @@ def new_profile(user_id: str) -> Profile:
 
 def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
     """Apply one valid event of this person."""
-    # Each field of a message is read once: every read makes a Python object anew.
+    # A field of a message is read when it is needed, and once: every read makes a Python object anew.
     payload = event.WhichOneof("payload")
     if profile.consents and payload != "consent_changed" and profiling_is_denied(profile):
         return Denied()
@@ -101,10 +101,12 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
         return Duplicate()
     at_ms = event.occurred_at_ms
     count = profile.event_count
-    if count == 0 or at_ms < profile.first_event_at_ms:
-        profile.first_event_at_ms = at_ms
     if at_ms > profile.last_event_at_ms:
         profile.last_event_at_ms = at_ms
+        if count == 0:
+            profile.first_event_at_ms = at_ms
+    elif at_ms < profile.first_event_at_ms:
+        profile.first_event_at_ms = at_ms
     profile.event_count = count + 1
     if anonymous_id := event.anonymous_id:
         _remember_anonymous_id(profile, anonymous_id)
@@ -173,18 +175,19 @@ def _join_session(profile: Profile, event: Event, at_ms: int) -> Session | None:
     session = profile.session
     event_session_id = event.session_id
     if count := session.event_count:
-        session_id = session.session_id
         last_ms = session.last_event_at_ms
-        started_ms = session.started_at_ms
-        if event_session_id and session_id:
+        session_id = session.session_id if event_session_id else ""
+        if session_id:
             joins = event_session_id == session_id
+        elif at_ms >= last_ms:
+            joins = at_ms <= last_ms + SESSION_GAP_MS
         else:
-            joins = started_ms - SESSION_GAP_MS <= at_ms <= last_ms + SESSION_GAP_MS
+            joins = at_ms >= session.started_at_ms - SESSION_GAP_MS
         if joins:
             session.event_count = count + 1
             if at_ms > last_ms:
                 session.last_event_at_ms = at_ms
-            elif at_ms < started_ms:
+            elif at_ms < session.started_at_ms:
                 session.started_at_ms = at_ms
             if event_session_id and not session_id:
                 session.session_id = event_session_id
