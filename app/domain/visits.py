@@ -24,7 +24,8 @@ MAX_CROSS_SESSION = 4
 CROSS_SESSION = 0.3
 #: Worth of a link from an item back to the one before.
 BACKWARD = 0.7
-#: No gain from weighting kinds differently was measured on the logs at hand; a shop that has measured one changes it here.
+#: No gain from weighting kinds differently was measured on the logs at hand; a shop that has measured one changes it here. Above 0, for a
+#: visit without a weight of its own is one of a person who left the item.
 KIND_WEIGHTS: dict[int, float] = {
     INTERACTION_KIND_VIEW: 1.0,
     INTERACTION_KIND_CART: 1.0,

@@ -57,6 +57,7 @@ def answered(item: ItemState, limit: int = REPLY_NEIGHBOURS) -> NeighbourList:
 
 def test_every_kind_of_interaction_has_a_weight():
     assert set(KIND_WEIGHTS) == set(InteractionKind.values()) - {InteractionKind.INTERACTION_KIND_UNSPECIFIED}
+    assert all(round(UNIT * weight) > 0 for weight in KIND_WEIGHTS.values())
 
 
 def test_the_first_product_of_a_person_is_an_arrival_without_links():
