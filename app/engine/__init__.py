@@ -12,8 +12,8 @@ applied, and the records they cause elsewhere. A unit is written in this order, 
 3. one RocksDB write batch with the same records and the changelog offset: the local store is always an exact prefix of the changelog;
 4. the acknowledgement of the source records, whose offset may now be committed.
 
-A write costs much the same whatever is in it. So the broker collects what comes in for some milliseconds before it hands it out (source.py),
-and the units of a partition that are made while others are on their way go through the four steps together (commit.py).
+A write costs much the same whatever is in it. So the broker collects what comes in for some milliseconds before it hands it out
+(source.py), and the units of a partition that are made while others are on their way go through the four steps together (commit.py).
 
 A crash anywhere replays records; those at or below the mark are skipped. Any failure stops the process: nothing is logged and forgotten.
 
