@@ -8,7 +8,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PYTEST := $(BIN)/python -m pytest
+# Tests run side by side; JOBS=1 runs them one after another, in order.
+JOBS := 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # The linter of Protobuf schemas, from npm; pinned, for a newer one may find more.
 BUF_VERSION := 1.75.0
 BUF := build/buf/node_modules/.bin/buf

@@ -1,66 +1,95 @@
 """What the items answered to one person, for the products they touched last: the links that ranking goes by.
 
-A list is kept as the bytes that came, and read when its person is ranked: most are replaced or forgotten before that.
+A list is kept as the bytes that came, and read when its person is ranked: most are replaced or forgotten before that. The whole is written
+by putting these bytes one after the other, each as a field of a UserNeighbours message.
 """
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+from typing import NamedTuple
 
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 #: Past it, the list that was answered longest ago is dropped.
 MAX_NEIGHBOUR_LISTS = 12
+#: How a field of UserNeighbours begins: number 1, with a length.
+_FIELD = b"\x0a"
+
+
+class Answer(NamedTuple):
+    """An item's answer. What it says of itself, and its bytes."""
+
+    product_id: str
+    visit_count: int
+    #: A NeighbourList.
+    value: bytes
+    #: The same as a field of a UserNeighbours message.
+    field: bytes
+
+    @classmethod
+    def of(cls, value: bytes) -> Answer:
+        """Raises DecodeError if the bytes are not a NeighbourList."""
+        message = NeighbourList.FromString(value)
+        return cls(message.product_id, message.visit_count, value, _FIELD + _varint(len(value)) + value)
 
 
 class HeldNeighbours:
     """One person's lists. A working object: kept decoded, changed in place."""
 
-    __slots__ = ("lists",)
+    __slots__ = ("answers",)
 
-    def __init__(self, lists: dict[str, tuple[int, bytes]] | None = None) -> None:
-        #: Product id → the item's visit count when it answered, and the NeighbourList's bytes; answered longest ago first.
-        self.lists = {} if lists is None else lists
+    def __init__(self) -> None:
+        #: By product id, answered longest ago first.
+        self.answers: dict[str, Answer] = {}
 
-    def keep(self, product_id: str, visit_count: int, answer: bytes) -> bool:
+    def keep(self, answer: Answer) -> bool:
         """Keep an item's answer. False, and nothing changed, if an answer as late (by the item's visit count) is held already."""
-        lists = self.lists
-        if (held := lists.get(product_id)) is not None:
-            if held[0] >= visit_count:
+        answers, product_id = self.answers, answer.product_id
+        if (held := answers.get(product_id)) is not None:
+            if held.visit_count >= answer.visit_count:
                 return False
-            del lists[product_id]
-        elif len(lists) >= MAX_NEIGHBOUR_LISTS:
-            del lists[next(iter(lists))]
-        lists[product_id] = visit_count, answer
+            del answers[product_id]
+        elif len(answers) >= MAX_NEIGHBOUR_LISTS:
+            del answers[next(iter(answers))]
+        answers[product_id] = answer
         return True
 
     def messages(self) -> list[NeighbourList]:
         """The lists, read; answered longest ago first."""
-        return [NeighbourList.FromString(answer) for _, answer in self.lists.values()]
+        return [NeighbourList.FromString(answer.value) for answer in self.answers.values()]
 
     # What ranking asks (app/domain/ranking.py: NeighbourSource) ----------------------------------------------------------------
 
     def neighbours(self, product_id: str) -> tuple[float, list[str], list[float]] | None:
-        held = self.lists.get(product_id)
+        held = self.answers.get(product_id)
         if held is None:
             return None
-        answer = NeighbourList.FromString(held[1])
-        return 1.0, answer.neighbour_ids[:], answer.scores[:]
+        message = NeighbourList.FromString(held.value)
+        return 1.0, message.neighbour_ids[:], message.scores[:]
 
     def damp(self, scores: dict[str, float]) -> None:
         """How popular a neighbour is, an answer does not say."""
 
 
 def decode_held_neighbours(value: bytes) -> HeldNeighbours:
-    """Of a UserNeighbours message. Raises DecodeError if the bytes are none, or its lists do not fit together."""
-    message = UserNeighbours.FromString(value)
-    products, counts, answers = message.product_ids[:], message.visit_counts[:], message.lists[:]
-    if not len(products) == len(counts) == len(answers):
-        raise DecodeError("the lists of a tidings.state.v1.UserNeighbours must be of one length")
-    return HeldNeighbours(dict(zip(products, zip(counts, answers, strict=True), strict=True)))
+    """Of a UserNeighbours message. Raises DecodeError if the bytes are none."""
+    held = HeldNeighbours()
+    for message in UserNeighbours.FromString(value).lists:
+        answer = Answer.of(message.SerializeToString())
+        held.answers[answer.product_id] = answer
+    return held
 
 
 def encode_held_neighbours(held: HeldNeighbours) -> bytes:
     """A UserNeighbours message."""
-    counts, answers = zip(*held.lists.values(), strict=True) if held.lists else ((), ())
-    return UserNeighbours(product_ids=held.lists, visit_counts=counts, lists=answers).SerializeToString()
+    return b"".join([answer.field for answer in held.answers.values()])
+
+
+def _varint(number: int) -> bytes:
+    """As Protobuf writes a length."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -18,8 +18,8 @@ MARK_PREFIX = b"__mark/"
 OWNER_KEY = b"__owner"
 _U64 = struct.Struct(">Q")
 
-#: Units that may change an object before it is decoded afresh. A Protobuf message keeps the memory of whatever was replaced in it until
-#: it dies: a profile grew by a kilobyte an event.
+#: Units that may change a Protobuf message before it is decoded afresh. It keeps the memory of whatever was replaced in it until it dies:
+#: a profile grew by a kilobyte an event.
 MAX_WEAR = 16
 
 T = TypeVar("T")
@@ -32,6 +32,8 @@ class Codec(Generic[T]):
     decode: Callable[[bytes], T]
     encode: Callable[[T], bytes]
     new: Callable[[bytes], T]
+    #: False for objects that free what is replaced in them (MAX_WEAR).
+    wears: bool = True
 
 
 class PartitionState(Generic[T]):
@@ -132,7 +134,7 @@ class PartitionState(Generic[T]):
             return {}
         changes: dict[bytes, bytes | None] = {}
         codec, hidden, sizes, wear = self._codec, self._hidden, self._sizes, self._wear
-        encode = codec.encode
+        encode, wears = codec.encode, codec.wears
         for key, value in self._dirty.items():
             if value is None:
                 changes[key] = None
@@ -140,6 +142,8 @@ class PartitionState(Generic[T]):
                 raw = hidden[key].encode(value) if key in hidden else encode(value)
                 changes[key] = raw
                 sizes[key] = len(raw)
+                if not (hidden[key].wears if key in hidden else wears):
+                    continue
                 worn = wear.get(key, 0) + 1
                 if worn < MAX_WEAR:
                     wear[key] = worn

@@ -16,7 +16,7 @@ from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.topics import TopicNames
 
-ITEMS = Codec[ItemState](decode_item, encode_item, lambda key: new_item(key.decode()))
+ITEMS = Codec[ItemState](decode_item, encode_item, lambda key: new_item(key.decode()), wears=False)
 #: Replies in one record. It is applied as a whole, so what so many users hold of neighbours must fit a changelog batch beside a full unit
 #: (tests/agents/test_keep_neighbours.py).
 MAX_REPLIES_IN_RECORD = 150

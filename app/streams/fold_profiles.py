@@ -30,9 +30,11 @@ SHARE_KEY = b"__share"
 #: Visits in one record, and those of one event more: a record ends between two events only, so that a repeat is told by its offset. It is
 #: applied as a whole, so the items of the largest one must fit a changelog batch beside a full unit (tests/agents/test_fold_items.py).
 MAX_VISITS_IN_RECORD = 300
+#: Products whose partition is remembered; past it, all are forgotten.
+MAX_KNOWN_PRODUCTS = 100_000
 
 PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
-SHARE = Codec[Share](decode_share, encode_share, lambda _: new_share(0))
+SHARE = Codec[Share](decode_share, encode_share, lambda _: new_share(0), wears=False)
 
 #: Anywhere else nobody would find the profile, and the person's events would come in no order.
 ASTRAY = Violation(
@@ -53,6 +55,8 @@ class FoldProfiles:
         self._partitions = partitions
         self._dirty = dirty
         self._home = home
+        #: Partitions of products met lately.
+        self._items_partitions: dict[str, int] = {}
 
     def apply(self, unit: Unit[Profile]) -> None:
         for record in unit.replayed:
@@ -101,7 +105,13 @@ class FoldProfiles:
         visits.add(interaction, record.offset, record.timestamp)  # type: ignore[arg-type, attr-defined]
 
     def _items_partition(self, product_id: str) -> int:
-        return partition_of(product_id.encode(), self._partitions)
+        known = self._items_partitions
+        partition = known.get(product_id)
+        if partition is None:
+            if len(known) >= MAX_KNOWN_PRODUCTS:
+                known.clear()
+            partition = known[product_id] = partition_of(product_id.encode(), self._partitions)
+        return partition
 
 
 def _written(received: Counter[int], done: asyncio.Future[None]) -> None:

@@ -10,15 +10,14 @@ from collections import Counter
 from google.protobuf.message import DecodeError
 
 from app import metrics
-from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours, encode_held_neighbours
+from app.domain.held_neighbours import Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
 from app.domain.replies import decode_replies
 from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.fold_profiles import MarkDirty
 from app.streams.topics import TopicNames
-from tidings.state.v1.neighbours_pb2 import NeighbourList
 
-NEIGHBOURS = Codec[HeldNeighbours](decode_held_neighbours, encode_held_neighbours, lambda _: HeldNeighbours())
+NEIGHBOURS = Codec[HeldNeighbours](decode_held_neighbours, encode_held_neighbours, lambda _: HeldNeighbours(), wears=False)
 
 
 class KeepNeighbours:
@@ -40,29 +39,23 @@ class KeepNeighbours:
         for record in unit.records():
             try:
                 replies = decode_replies(record.value)
-                heads = {answer: _head(answer) for _, answer, _ in replies}
+                answers = {value: Answer.of(value) for value in {value for _, value, _ in replies}}
             except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
-            self._keep(unit, replies, heads, outcomes)
+            self._keep(unit, replies, answers, outcomes)
         for name, count in outcomes.items():
             metrics.NEIGHBOURS.labels(name).inc(count)
 
     def _keep(
-        self, unit: Unit[HeldNeighbours], replies: list[tuple[str, bytes, int]], heads: dict[bytes, tuple[str, int]], outcomes: Counter[str]
+        self, unit: Unit[HeldNeighbours], replies: list[tuple[str, bytes, int]], answers: dict[bytes, Answer], outcomes: Counter[str]
     ) -> None:
         obtain, dirty = unit.state.obtain, self._dirty
         applied = 0
-        for user_id, answer, caused_at_ms in replies:
+        for user_id, value, caused_at_ms in replies:
             key = user_id.encode()
-            if obtain(key).keep(*heads[answer], answer):
+            if obtain(key).keep(answers[value]):
                 dirty(unit, key, caused_at_ms)
                 applied += 1
         outcomes["applied"] += applied
         outcomes["outdated"] += len(replies) - applied
-
-
-def _head(answer: bytes) -> tuple[str, int]:
-    """Product and visit count of a list."""
-    message = NeighbourList.FromString(answer)
-    return message.product_id, message.visit_count

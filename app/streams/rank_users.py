@@ -35,9 +35,9 @@ OUTBOX = Codec[OutboxEntry](OutboxEntry.FromString, OutboxEntry.SerializeToStrin
 SLICE_USERS = 64
 #: Users of a partition that may wait for their ranking, some seconds' worth; past it, no more of its events are read.
 MAX_DIRTY_USERS = 20_000
-#: While a partition is behind the log, its users wait for up to this part of the delay, and no longer than that: a backlog then costs a
-#: few rankings and deliveries per user, not one per tick, and nobody's list is much later for it.
-PATIENCE = 0.5
+#: While a partition is behind the log, its users wait for up to this part of the delay, and no longer than the seconds below: a backlog
+#: then costs a ranking and a delivery or two per user, not one per tick, and nobody's list is more than twice as late for it.
+PATIENCE = 1.0
 MAX_PATIENCE_SECONDS = 30.0
 #: Part of the wait in which users become dirty who are then ranked together: the first of them waits the whole, the last the rest of it.
 SPAN = 0.25

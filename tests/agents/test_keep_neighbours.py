@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS
+from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, Answer
 from app.domain.items import REPLY_NEIGHBOURS
 from app.domain.validation import MAX_PRODUCT_ID_BYTES
 from app.engine.fence import MAX_BATCH_BYTES
@@ -69,10 +69,11 @@ async def test_what_cannot_be_read_becomes_a_dead_letter_and_the_next_record_is_
 def test_a_unit_of_the_largest_record_fits_a_changelog_batch() -> None:
     """The largest value times the users of one record, beside a full unit: a record cannot be cut, so this must hold by its making."""
     product = "p" * MAX_PRODUCT_ID_BYTES
-    answer = NeighbourList(
-        product_id=product, visit_count=1 << 40, neighbour_ids=[product] * REPLY_NEIGHBOURS, scores=[1.0] * REPLY_NEIGHBOURS
-    ).SerializeToString()
     largest = NEIGHBOURS.new(b"anna")
     for number in range(MAX_NEIGHBOUR_LISTS):
-        largest.keep(f"{number:0{MAX_PRODUCT_ID_BYTES}}", 1 << 40, answer)
+        answer = NeighbourList(
+            product_id=f"{number:0{MAX_PRODUCT_ID_BYTES}}", visit_count=1 << 40, neighbour_ids=[product] * REPLY_NEIGHBOURS,
+            scores=[1.0] * REPLY_NEIGHBOURS,
+        )
+        largest.keep(Answer.of(answer.SerializeToString()))
     assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * len(NEIGHBOURS.encode(largest)) < MAX_BATCH_BYTES

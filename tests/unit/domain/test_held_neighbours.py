@@ -5,21 +5,22 @@ from __future__ import annotations
 import pytest
 from google.protobuf.message import DecodeError
 
-from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
+from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 
-def answer(product_id: str, **scores: float) -> bytes:
-    return NeighbourList(product_id=product_id, visit_count=1, neighbour_ids=list(scores), scores=list(scores.values())).SerializeToString()
+def answer(product_id: str, visit_count: int = 1, **scores: float) -> Answer:
+    message = NeighbourList(product_id=product_id, visit_count=visit_count, neighbour_ids=list(scores), scores=list(scores.values()))
+    return Answer.of(message.SerializeToString())
 
 
 def test_only_a_later_answer_of_an_item_replaces_the_one_held():
     held = HeldNeighbours()
-    assert held.keep("p1", 5, answer("p1", p2=1.0))
-    assert not held.keep("p1", 5, answer("p1", p3=1.0))
-    assert not held.keep("p1", 4, answer("p1"))
+    assert held.keep(answer("p1", 5, p2=1.0))
+    assert not held.keep(answer("p1", 5, p3=1.0))
+    assert not held.keep(answer("p1", 4))
     assert held.neighbours("p1") == (1.0, ["p2"], [1.0])
-    assert held.keep("p1", 6, answer("p1", p3=0.5))
+    assert held.keep(answer("p1", 6, p3=0.5))
     assert held.neighbours("p1") == (1.0, ["p3"], [0.5])
     assert held.neighbours("p3") is None
 
@@ -27,22 +28,22 @@ def test_only_a_later_answer_of_an_item_replaces_the_one_held():
 def test_past_the_bound_the_list_answered_longest_ago_goes():
     held = HeldNeighbours()
     for number in range(MAX_NEIGHBOUR_LISTS):
-        held.keep(f"p{number}", 1, answer(f"p{number}"))
-    held.keep("p0", 2, answer("p0"))
-    held.keep("new", 1, answer("new"))
+        held.keep(answer(f"p{number}"))
+    held.keep(answer("p0", 2))
+    held.keep(answer("new"))
     assert [message.product_id for message in held.messages()] == [*(f"p{n}" for n in range(2, MAX_NEIGHBOUR_LISTS)), "p0", "new"]
 
 
-def test_what_is_stored_comes_back_in_its_order():
+def test_what_is_stored_is_a_message_and_comes_back_in_its_order():
     held = HeldNeighbours()
-    for product, count in (("b", 3), ("a", 1), ("c", 1 << 40), ("b", 4)):
-        held.keep(product, count, answer(product, x=0.5))
-    back = decode_held_neighbours(encode_held_neighbours(held))
-    assert list(back.lists.items()) == list(held.lists.items())
-    assert decode_held_neighbours(encode_held_neighbours(HeldNeighbours())).lists == {}
+    for product, count in (("b", 3), ("a", 1), ("c" * 200, 1 << 40), ("b", 4)):
+        held.keep(answer(product, count, x=0.5, y=0.25))
+    value = encode_held_neighbours(held)
+    assert list(UserNeighbours.FromString(value).lists) == held.messages()
+    assert list(decode_held_neighbours(value).answers.items()) == list(held.answers.items())
+    assert decode_held_neighbours(encode_held_neighbours(HeldNeighbours())).answers == {}
 
 
-@pytest.mark.parametrize("value", [b"\xff", UserNeighbours(product_ids=["p1"], visit_counts=[1]).SerializeToString()])
-def test_bytes_that_are_no_answers_are_refused(value: bytes):
+def test_bytes_that_are_no_answers_are_refused():
     with pytest.raises(DecodeError):
-        decode_held_neighbours(value)
+        decode_held_neighbours(b"\xff")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours, encode_held_neighbours
+from app.domain.held_neighbours import Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
 from app.domain.items import neighbour_list
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables, plain_fold
@@ -49,7 +49,7 @@ def person(*product_ids: str) -> Person:
 
 def knows(someone: Person, product_id: str, **scores: float) -> Person:
     answer = NeighbourList(product_id=product_id, visit_count=1, neighbour_ids=list(scores), scores=list(scores.values()))
-    someone.held.keep(product_id, 1, answer.SerializeToString())
+    someone.held.keep(Answer.of(answer.SerializeToString()))
     return someone
 
 
@@ -59,7 +59,7 @@ def people(tables: PlainTables) -> list[Person]:
     for someone in everyone:
         for product_id in someone.profile.history.product_ids:
             item = tables.items[product_id]
-            someone.held.keep(product_id, item.visit_count, neighbour_list(item))
+            someone.held.keep(Answer.of(neighbour_list(item)))
     return everyone
 
 

@@ -1,20 +1,16 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UserNeighbours(_message.Message):
-    __slots__ = ("product_ids", "visit_counts", "lists")
-    PRODUCT_IDS_FIELD_NUMBER: _ClassVar[int]
-    VISIT_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("lists",)
     LISTS_FIELD_NUMBER: _ClassVar[int]
-    product_ids: _containers.RepeatedScalarFieldContainer[str]
-    visit_counts: _containers.RepeatedScalarFieldContainer[int]
-    lists: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, product_ids: _Optional[_Iterable[str]] = ..., visit_counts: _Optional[_Iterable[int]] = ..., lists: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    lists: _containers.RepeatedCompositeFieldContainer[NeighbourList]
+    def __init__(self, lists: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ...) -> None: ...
 
 class NeighbourList(_message.Message):
     __slots__ = ("product_id", "visit_count", "neighbour_ids", "scores")
