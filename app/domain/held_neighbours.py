@@ -21,16 +21,19 @@ class Answer(NamedTuple):
 
     product_id: str
     visit_count: int
-    #: A NeighbourList.
-    value: bytes
-    #: The same as a field of a UserNeighbours message.
+    #: A NeighbourList as a field of a UserNeighbours message, and where in it the list begins.
     field: bytes
+    start: int
 
     @classmethod
     def of(cls, value: bytes) -> Answer:
-        """Raises DecodeError if the bytes are not a NeighbourList."""
+        """Of a NeighbourList. Raises DecodeError if the bytes are none."""
         message = NeighbourList.FromString(value)
-        return cls(message.product_id, message.visit_count, value, _FIELD + _varint(len(value)) + value)
+        head = _FIELD + _varint(len(value))
+        return cls(message.product_id, message.visit_count, head + value, len(head))
+
+    def message(self) -> NeighbourList:
+        return NeighbourList.FromString(self.field[self.start :])
 
 
 class HeldNeighbours:
@@ -56,7 +59,7 @@ class HeldNeighbours:
 
     def messages(self) -> list[NeighbourList]:
         """The lists, read; answered longest ago first."""
-        return [NeighbourList.FromString(answer.value) for answer in self.answers.values()]
+        return [answer.message() for answer in self.answers.values()]
 
     # What ranking asks (app/domain/ranking.py: NeighbourSource) ----------------------------------------------------------------
 
@@ -64,7 +67,7 @@ class HeldNeighbours:
         held = self.answers.get(product_id)
         if held is None:
             return None
-        message = NeighbourList.FromString(held.value)
+        message = held.message()
         return 1.0, message.neighbour_ids[:], message.scores[:]
 
     def damp(self, scores: dict[str, float]) -> None:

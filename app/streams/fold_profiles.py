@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, assert_never
@@ -63,16 +62,17 @@ class FoldProfiles:
             if record.key and not record.key.startswith(HIDDEN_PREFIX):  # it may have become a dead letter
                 self._dirty(unit, record.key, record.timestamp)
         state, dirty = unit.state, self._dirty
-        outcomes: Counter[str] = Counter()
-        received: Counter[int] = Counter()
+        outcomes = dict.fromkeys(("applied", "duplicate", "denied", "dead_lettered"), 0)
+        received: dict[int, int] = {}
         visits = OutgoingVisits(unit.partition, MAX_VISITS_IN_RECORD, self._items_partition)
+        share: Share | None = None
         for record in unit.records():
-            event = decode_event(record.value or b"", record.key or b"", record.timestamp)
+            key, timestamp = record.key, record.timestamp
+            event = decode_event(record.value or b"", key or b"", timestamp)
             if isinstance(event, Violation):
                 emit_dead_letter(unit, self._names.dead_letters, record, event)
                 outcomes["dead_lettered"] += 1
                 continue
-            key = record.key
             if state.get(key) is None and self._home(key, self._partitions) != unit.partition:
                 emit_dead_letter(unit, self._names.dead_letters, record, ASTRAY)
                 outcomes["dead_lettered"] += 1
@@ -80,8 +80,11 @@ class FoldProfiles:
             outcome = fold_event(state.obtain(key), event)
             match outcome:
                 case Applied(interactions):
+                    # The share learns at once; the items by their visits.
                     for interaction in interactions:
-                        self._teach(unit, visits, interaction, record)
+                        share = share or _share(unit)
+                        fold_share(share, interaction)
+                        visits.add(interaction, record.offset, timestamp)
                     outcomes["applied"] += 1
                 case Duplicate():
                     outcomes["duplicate"] += 1
@@ -89,20 +92,14 @@ class FoldProfiles:
                     outcomes["denied"] += 1
                 case _:
                     assert_never(outcome)
-            dirty(unit, key, record.timestamp)
-            received[record.timestamp] += 1
+            dirty(unit, key, timestamp)
+            received[timestamp] = received.get(timestamp, 0) + 1
         for partition, value in visits.take():
             unit.emit(self._names.visits, partition, None, value)
         for name, count in outcomes.items():
-            metrics.EVENTS.labels(name).inc(count)
+            if count:
+                metrics.EVENTS.labels(name).inc(count)
         unit.done.add_done_callback(partial(_written, received))
-
-    def _teach(self, unit: Unit[Profile], visits: OutgoingVisits, interaction: object, record: object) -> None:
-        """The share learns at once; the items by their visits."""
-        share: Share = unit.state.obtain(SHARE_KEY)  # type: ignore[assignment]  # hidden keys have a codec of their own
-        share.partition = unit.partition
-        fold_share(share, interaction)  # type: ignore[arg-type]
-        visits.add(interaction, record.offset, record.timestamp)  # type: ignore[arg-type, attr-defined]
 
     def _items_partition(self, product_id: str) -> int:
         known = self._items_partitions
@@ -114,7 +111,14 @@ class FoldProfiles:
         return partition
 
 
-def _written(received: Counter[int], done: asyncio.Future[None]) -> None:
+def _share(unit: Unit[Profile]) -> Share:
+    """The partition's share, as part of the unit."""
+    share: Share = unit.state.obtain(SHARE_KEY)  # type: ignore[assignment]  # hidden keys have a codec of their own
+    share.partition = unit.partition
+    return share
+
+
+def _written(received: dict[int, int], done: asyncio.Future[None]) -> None:
     if done.cancelled() or done.exception() is not None:
         return
     now_ms = time.time_ns() // 1_000_000
