@@ -226,6 +226,8 @@ class _Flow:
         self._worker = worker
         self._feed = feed
         self._sent = 0
+        #: Seconds that deliveries took, and how many there were, up to the last look.
+        self._delivered = 0.0, 0.0
 
     async def run(self) -> None:
         feed, owed, then = self._feed, 0.0, time.monotonic()
@@ -240,9 +242,16 @@ class _Flow:
             await asyncio.sleep(_STEP_SECONDS)
 
     async def waiting(self) -> float:
-        """Events that were sent and not applied, and users whose list was not delivered yet."""
-        applied, due = await self._worker.metrics("tidings_events_total{", "tidings_outbox_due_users{")
-        return max(0.0, self._sent + self._worker.warm_up_events - applied) + due
+        """Events sent and not applied, and users not told yet: those due, and, while they wait for their ranking, as many as the events of
+        the time that deliveries took since the last look.
+        """
+        applied, due, seconds, count = await self._worker.metrics(
+            "tidings_events_total{", "tidings_outbox_due_users{", "tidings_event_to_delivery_seconds_sum{",
+            "tidings_event_to_delivery_seconds_count{",
+        )
+        (seconds_before, count_before), self._delivered = self._delivered, (seconds, count)
+        late = (seconds - seconds_before) / (count - count_before) if count > count_before else 1.0
+        return max(0.0, self._sent + self._worker.warm_up_events - applied) + max(due, late * self.rate)
 
 
 async def _probes(worker: _Worker, feed: _Feed, plan: Plan) -> dict[str, list[float]]:
