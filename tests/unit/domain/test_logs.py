@@ -29,10 +29,10 @@ JSONL = b"\n".join(orjson.dumps({"ts": row.ts_ms, **row._asdict(), "extra": [1]}
     ("name", "content"),
     [
         ("log.csv", CSV.encode()),
-        ("log.csv.gz", gzip.compress(CSV.encode())),
+        ("log.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("log.jsonl", JSONL),
         ("log.ndjson", JSONL),
-        ("log.jsonl.gz", gzip.compress(JSONL)),
+        ("log.jsonl.gz", gzip.compress(JSONL, mtime=0)),
     ],
 )
 def test_text_logs_give_their_rows(tmp_path, name, content):
@@ -104,7 +104,7 @@ def test_rows_are_sorted_by_time_and_rows_of_one_time_stay_in_order(tmp_path):
         ("log.csv", b"ts,user,item\n1600000000,\xff,i\n", "not UTF-8"),
         ("log.csv", b"ts,user,item\n" + b"x" * 200_000 + b"\n", "line"),
         ("log.csv.gz", b"not packed", "cannot be read"),
-        ("log.csv.gz", gzip.compress(CSV.encode())[:-12], "cannot be read"),
+        ("log.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-12], "cannot be read"),
         ("log.jsonl", b'{"ts":1600000000,"user":"u","item":"i"}\n{"ts":\n', "line 2: not JSON"),
         ("log.jsonl", b"[1]\n", "line 1: not a JSON object"),
         ("log.jsonl", b'{"ts":1600000000,"user":"u"}\n', "line 1: lacks 'item'"),
