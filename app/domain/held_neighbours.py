@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from app.domain.wire import tag, varint
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 #: Past it, the list that was answered longest ago is dropped.
 MAX_NEIGHBOUR_LISTS = 12
-#: How a field of UserNeighbours begins: number 1, with a length.
-_FIELD = b"\x0a"
+_LISTS = tag(UserNeighbours, "lists")
 
 
 class Answer(NamedTuple):
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     def of(cls, value: bytes) -> Answer:
         """Of a NeighbourList. Raises DecodeError if the bytes are none."""
         message = NeighbourList.FromString(value)
-        head = _FIELD + _varint(len(value))
+        head = _LISTS + varint(len(value))
         return cls(message.product_id, message.visit_count, head + value, len(head))
 
     def message(self) -> NeighbourList:
@@ -86,13 +86,3 @@ def decode_held_neighbours(value: bytes) -> HeldNeighbours:
 def encode_held_neighbours(held: HeldNeighbours) -> bytes:
     """A UserNeighbours message."""
     return b"".join([answer.field for answer in held.answers.values()])
-
-
-def _varint(number: int) -> bytes:
-    """As Protobuf writes a length."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from app.domain.decay import growth, shift_of, window_of
 from app.domain.visits import Visit
+from app.domain.wire import VARINT, tag, varint
 from tidings.state.v1.item_pb2 import Item
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 
@@ -97,10 +98,10 @@ def neighbour_list(item: ItemState, limit: int = REPLY_NEIGHBOURS) -> bytes:
     ids, weights = _best(item.neighbours, limit)
     scale = 1.0 / growth(item.last_visit_at_ms, item.window)
     factor = scale / (item.weight * scale + 1.0) ** FREQUENCY_POWER
-    parts = [_LIST_PRODUCT, _WIRE_IDS[item.product_id], _LIST_VISITS, _varint(item.visit_count)]
+    parts = [_LIST_PRODUCT, _WIRE_IDS[item.product_id], _LIST_VISITS, varint(item.visit_count)]
     if ids:
         scores = _floats(len(ids)).pack(*[weight * factor for weight in weights])
-        parts += (_LIST_NEIGHBOUR, _LIST_NEIGHBOUR.join(ids), _LIST_SCORES, _varint(len(scores)), scores)
+        parts += (_LIST_NEIGHBOUR, _LIST_NEIGHBOUR.join(ids), _LIST_SCORES, varint(len(scores)), scores)
     return b"".join(parts)
 
 
@@ -174,7 +175,7 @@ class _WireIds(dict[str, bytes]):
         if len(self) >= _MAX_WIRE_IDS:
             self.clear()
         encoded = product_id.encode()
-        wire = self[product_id] = _varint(len(encoded)) + encoded
+        wire = self[product_id] = varint(len(encoded)) + encoded
         return wire
 
 
@@ -183,24 +184,12 @@ _MAX_WIRE_IDS = 100_000
 _WIRE_IDS = _WireIds()
 
 
-# How Protobuf writes these messages. To fill one with lists takes three times as long as to write the bytes. -----------------------------
-
-
-def _tag(message: type[Item] | type[NeighbourList], name: str, wire_type: int = 2) -> bytes:
-    """What stands before a field; 2 is the wire type of what has its length before it."""
-    return bytes((message.DESCRIPTOR.fields_by_name[name].number << 3 | wire_type,))
-
-
-_ITEM_NEIGHBOUR = _tag(Item, "neighbour_ids")
-_LIST_PRODUCT = _tag(NeighbourList, "product_id")
-_LIST_VISITS = _tag(NeighbourList, "visit_count", 0)
-_LIST_NEIGHBOUR = _tag(NeighbourList, "neighbour_ids")
-_LIST_SCORES = _tag(NeighbourList, "scores")
-
-
-@lru_cache(maxsize=10_000)
-def _varint(number: int) -> bytes:
-    return bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)
+# What stands before the fields of these messages on the wire.
+_ITEM_NEIGHBOUR = tag(Item, "neighbour_ids")
+_LIST_PRODUCT = tag(NeighbourList, "product_id")
+_LIST_VISITS = tag(NeighbourList, "visit_count", VARINT)
+_LIST_NEIGHBOUR = tag(NeighbourList, "neighbour_ids")
+_LIST_SCORES = tag(NeighbourList, "scores")
 
 
 @lru_cache(maxsize=1_000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, assert_never
 
 from app import metrics
@@ -29,7 +29,7 @@ SHARE_KEY = b"__share"
 #: Visits in one record, and those of one event more: a record ends between two events only, so that a repeat is told by its offset. It is
 #: applied as a whole, so the items of the largest one must fit a changelog batch beside a full unit (tests/agents/test_fold_items.py).
 MAX_VISITS_IN_RECORD = 300
-#: Products whose partition is remembered; past it, all are forgotten.
+#: Products whose partition is remembered; past it, the one that was met longest ago is forgotten.
 MAX_KNOWN_PRODUCTS = 100_000
 
 PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
@@ -54,8 +54,7 @@ class FoldProfiles:
         self._partitions = partitions
         self._dirty = dirty
         self._home = home
-        #: Partitions of products met lately.
-        self._items_partitions: dict[str, int] = {}
+        self._items_partition = lru_cache(MAX_KNOWN_PRODUCTS)(lambda product_id: partition_of(product_id.encode(), partitions))
 
     def apply(self, unit: Unit[Profile]) -> None:
         for record in unit.replayed:
@@ -100,15 +99,6 @@ class FoldProfiles:
             if count:
                 metrics.EVENTS.labels(name).inc(count)
         unit.done.add_done_callback(partial(_written, received))
-
-    def _items_partition(self, product_id: str) -> int:
-        known = self._items_partitions
-        partition = known.get(product_id)
-        if partition is None:
-            if len(known) >= MAX_KNOWN_PRODUCTS:
-                known.clear()
-            partition = known[product_id] = partition_of(product_id.encode(), self._partitions)
-        return partition
 
 
 def _share(unit: Unit[Profile]) -> Share:
