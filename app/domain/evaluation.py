@@ -108,6 +108,12 @@ class LiveItems:
                 factor = known[product_id] = (item.weight / growth(item.last_visit_at_ms, item.window) + 1.0) ** _POPULARITY_POWER
             scores[product_id] *= factor
 
+    def together(self, product_id: str) -> tuple[int, dict[str, int]]:
+        return 0, {}
+
+    def bought(self, product_id: str) -> tuple[int, list[str], list[int]]:
+        return 0, [], []
+
 
 @dataclass(slots=True)
 class _Hits:

@@ -73,6 +73,18 @@ class HeldNeighbours:
     def damp(self, scores: dict[str, float]) -> None:
         """How popular a neighbour is, an answer does not say."""
 
+    def together(self, product_id: str) -> tuple[int, dict[str, int]]:
+        if (held := self.answers.get(product_id)) is None:
+            return 0, {}
+        message = held.message()
+        return message.visit_count, dict(zip(message.neighbour_ids, message.counts, strict=False))
+
+    def bought(self, product_id: str) -> tuple[int, list[str], list[int]]:
+        if (held := self.answers.get(product_id)) is None:
+            return 0, [], []
+        message = held.message()
+        return message.purchase_count, message.bought_ids[:], message.bought_counts[:]
+
 
 def decode_held_neighbours(value: bytes) -> HeldNeighbours:
     """Of a UserNeighbours message. Raises DecodeError if the bytes are none."""

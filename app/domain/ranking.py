@@ -58,6 +58,12 @@ class NeighbourSource(Protocol):
     def damp(self, scores: dict[str, float]) -> None:
         """Lower the scores of popular products in place, if their popularity is known here."""
 
+    def together(self, product_id: str) -> tuple[int, Mapping[str, int]]:
+        """How often the product was visited, and how many of these visits each of its neighbours shared; (0, {}) if nothing is known."""
+
+    def bought(self, product_id: str) -> tuple[int, Sequence[str], Sequence[int]]:
+        """How often the product was bought, and what was bought with it, most often first: ids and counts. (0, (), ()) if nothing is known."""
+
 
 class Situation(NamedTuple):
     """What a ranking goes by. Lists are oldest first, with repeats."""

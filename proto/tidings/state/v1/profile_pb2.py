@@ -25,27 +25,29 @@ _sym_db = _symbol_database.Default()
 from tidings.events.v1 import event_pb2 as tidings_dot_events_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/state/v1/profile.proto\x12\x10tidings.state.v1\x1a\x1dtidings/events/v1/event.proto\"\xb7\x03\n\x07Profile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x19\n\x11\x66irst_event_at_ms\x18\x02 \x01(\x03\x12\x18\n\x10last_event_at_ms\x18\x03 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x04 \x01(\x04\x12*\n\x07session\x18\x05 \x01(\x0b\x32\x19.tidings.state.v1.Session\x12*\n\x07history\x18\x06 \x01(\x0b\x32\x19.tidings.state.v1.History\x12(\n\x04\x63\x61rt\x18\x07 \x03(\x0b\x32\x1a.tidings.state.v1.CartLine\x12/\n\nattributes\x18\x08 \x03(\x0b\x32\x1b.tidings.state.v1.Attribute\x12+\n\x08\x63onsents\x18\t \x03(\x0b\x32\x19.tidings.state.v1.Consent\x12\x18\n\x10recent_event_ids\x18\n \x01(\x0c\x12\x15\n\ranonymous_ids\x18\x0b \x03(\t\x12.\n\x05\x65mail\x18\x0c \x01(\x0b\x32\x1f.tidings.state.v1.EmailActivityJ\x04\x08\r\x10\x0eR\nneighbours\"\x8f\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x02 \x01(\x03\x12\x18\n\x10last_event_at_ms\x18\x03 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x04 \x01(\r\x12\x13\n\x0bproduct_ids\x18\x05 \x03(\t\x12\x15\n\rhistory_count\x18\x06 \x01(\r\"h\n\x07History\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\x12\x16\n\x0eoccurred_at_ms\x18\x02 \x03(\x03\x12\x30\n\x05kinds\x18\x03 \x03(\x0e\x32!.tidings.state.v1.InteractionKind\"s\n\x08\x43\x61rtLine\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\r\x12\x13\n\x0b\x61\x64\x64\x65\x64_at_ms\x18\x03 \x01(\x03\x12,\n\nunit_price\x18\x04 \x01(\x0b\x32\x18.tidings.events.v1.Money\"}\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x12\x15\n\rchanged_at_ms\x18\x05 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\tB\x07\n\x05value\"s\n\x07\x43onsent\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.tidings.events.v1.ConsentState\x12\x15\n\rchanged_at_ms\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"s\n\rEmailActivity\x12\x14\n\x0copened_count\x18\x01 \x01(\x04\x12\x15\n\rclicked_count\x18\x02 \x01(\x04\x12\x19\n\x11last_opened_at_ms\x18\x03 \x01(\x03\x12\x1a\n\x12last_clicked_at_ms\x18\x04 \x01(\x03*\xaa\x01\n\x0fInteractionKind\x12 \n\x1cINTERACTION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERACTION_KIND_VIEW\x10\x01\x12\x19\n\x15INTERACTION_KIND_CART\x10\x02\x12\x1d\n\x19INTERACTION_KIND_PURCHASE\x10\x03\x12 \n\x1cINTERACTION_KIND_EMAIL_CLICK\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/state/v1/profile.proto\x12\x10tidings.state.v1\x1a\x1dtidings/events/v1/event.proto\"\xe7\x03\n\x07Profile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x19\n\x11\x66irst_event_at_ms\x18\x02 \x01(\x03\x12\x18\n\x10last_event_at_ms\x18\x03 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x04 \x01(\x04\x12*\n\x07session\x18\x05 \x01(\x0b\x32\x19.tidings.state.v1.Session\x12*\n\x07history\x18\x06 \x01(\x0b\x32\x19.tidings.state.v1.History\x12(\n\x04\x63\x61rt\x18\x07 \x03(\x0b\x32\x1a.tidings.state.v1.CartLine\x12/\n\nattributes\x18\x08 \x03(\x0b\x32\x1b.tidings.state.v1.Attribute\x12+\n\x08\x63onsents\x18\t \x03(\x0b\x32\x19.tidings.state.v1.Consent\x12\x18\n\x10recent_event_ids\x18\n \x01(\x0c\x12\x15\n\ranonymous_ids\x18\x0b \x03(\t\x12.\n\x05\x65mail\x18\x0c \x01(\x0b\x32\x1f.tidings.state.v1.EmailActivity\x12.\n\tpurchases\x18\x0e \x01(\x0b\x32\x1b.tidings.state.v1.PurchasesJ\x04\x08\r\x10\x0eR\nneighbours\"\x8f\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x02 \x01(\x03\x12\x18\n\x10last_event_at_ms\x18\x03 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x04 \x01(\r\x12\x13\n\x0bproduct_ids\x18\x05 \x03(\t\x12\x15\n\rhistory_count\x18\x06 \x01(\r\"h\n\x07History\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\x12\x16\n\x0eoccurred_at_ms\x18\x02 \x03(\x03\x12\x30\n\x05kinds\x18\x03 \x03(\x0e\x32!.tidings.state.v1.InteractionKind\"Y\n\tPurchases\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\x12\x13\n\x0b\x66irst_at_ms\x18\x02 \x03(\x03\x12\x12\n\nlast_at_ms\x18\x03 \x03(\x03\x12\x0e\n\x06\x63ounts\x18\x04 \x03(\r\"s\n\x08\x43\x61rtLine\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\r\x12\x13\n\x0b\x61\x64\x64\x65\x64_at_ms\x18\x03 \x01(\x03\x12,\n\nunit_price\x18\x04 \x01(\x0b\x32\x18.tidings.events.v1.Money\"}\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x12\x15\n\rchanged_at_ms\x18\x05 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\tB\x07\n\x05value\"s\n\x07\x43onsent\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.tidings.events.v1.ConsentState\x12\x15\n\rchanged_at_ms\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"s\n\rEmailActivity\x12\x14\n\x0copened_count\x18\x01 \x01(\x04\x12\x15\n\rclicked_count\x18\x02 \x01(\x04\x12\x19\n\x11last_opened_at_ms\x18\x03 \x01(\x03\x12\x1a\n\x12last_clicked_at_ms\x18\x04 \x01(\x03*\xaa\x01\n\x0fInteractionKind\x12 \n\x1cINTERACTION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERACTION_KIND_VIEW\x10\x01\x12\x19\n\x15INTERACTION_KIND_CART\x10\x02\x12\x1d\n\x19INTERACTION_KIND_PURCHASE\x10\x03\x12 \n\x1cINTERACTION_KIND_EMAIL_CLICK\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.state.v1.profile_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INTERACTIONKIND']._serialized_start=1256
-  _globals['_INTERACTIONKIND']._serialized_end=1426
+  _globals['_INTERACTIONKIND']._serialized_start=1395
+  _globals['_INTERACTIONKIND']._serialized_end=1565
   _globals['_PROFILE']._serialized_start=84
-  _globals['_PROFILE']._serialized_end=523
-  _globals['_SESSION']._serialized_start=526
-  _globals['_SESSION']._serialized_end=669
-  _globals['_HISTORY']._serialized_start=671
-  _globals['_HISTORY']._serialized_end=775
-  _globals['_CARTLINE']._serialized_start=777
-  _globals['_CARTLINE']._serialized_end=892
-  _globals['_ATTRIBUTE']._serialized_start=894
-  _globals['_ATTRIBUTE']._serialized_end=1019
-  _globals['_CONSENT']._serialized_start=1021
-  _globals['_CONSENT']._serialized_end=1136
-  _globals['_EMAILACTIVITY']._serialized_start=1138
-  _globals['_EMAILACTIVITY']._serialized_end=1253
+  _globals['_PROFILE']._serialized_end=571
+  _globals['_SESSION']._serialized_start=574
+  _globals['_SESSION']._serialized_end=717
+  _globals['_HISTORY']._serialized_start=719
+  _globals['_HISTORY']._serialized_end=823
+  _globals['_PURCHASES']._serialized_start=825
+  _globals['_PURCHASES']._serialized_end=914
+  _globals['_CARTLINE']._serialized_start=916
+  _globals['_CARTLINE']._serialized_end=1031
+  _globals['_ATTRIBUTE']._serialized_start=1033
+  _globals['_ATTRIBUTE']._serialized_end=1158
+  _globals['_CONSENT']._serialized_start=1160
+  _globals['_CONSENT']._serialized_end=1275
+  _globals['_EMAILACTIVITY']._serialized_start=1277
+  _globals['_EMAILACTIVITY']._serialized_end=1392
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,7 @@ INTERACTION_KIND_PURCHASE: InteractionKind
 INTERACTION_KIND_EMAIL_CLICK: InteractionKind
 
 class Profile(_message.Message):
-    __slots__ = ("user_id", "first_event_at_ms", "last_event_at_ms", "event_count", "session", "history", "cart", "attributes", "consents", "recent_event_ids", "anonymous_ids", "email")
+    __slots__ = ("user_id", "first_event_at_ms", "last_event_at_ms", "event_count", "session", "history", "cart", "attributes", "consents", "recent_event_ids", "anonymous_ids", "email", "purchases")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_EVENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class Profile(_message.Message):
     RECENT_EVENT_IDS_FIELD_NUMBER: _ClassVar[int]
     ANONYMOUS_IDS_FIELD_NUMBER: _ClassVar[int]
     EMAIL_FIELD_NUMBER: _ClassVar[int]
+    PURCHASES_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     first_event_at_ms: int
     last_event_at_ms: int
@@ -47,7 +48,8 @@ class Profile(_message.Message):
     recent_event_ids: bytes
     anonymous_ids: _containers.RepeatedScalarFieldContainer[str]
     email: EmailActivity
-    def __init__(self, user_id: _Optional[str] = ..., first_event_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., cart: _Optional[_Iterable[_Union[CartLine, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., recent_event_ids: _Optional[bytes] = ..., anonymous_ids: _Optional[_Iterable[str]] = ..., email: _Optional[_Union[EmailActivity, _Mapping]] = ...) -> None: ...
+    purchases: Purchases
+    def __init__(self, user_id: _Optional[str] = ..., first_event_at_ms: _Optional[int] = ..., last_event_at_ms: _Optional[int] = ..., event_count: _Optional[int] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., cart: _Optional[_Iterable[_Union[CartLine, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., recent_event_ids: _Optional[bytes] = ..., anonymous_ids: _Optional[_Iterable[str]] = ..., email: _Optional[_Union[EmailActivity, _Mapping]] = ..., purchases: _Optional[_Union[Purchases, _Mapping]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "started_at_ms", "last_event_at_ms", "event_count", "product_ids", "history_count")
@@ -74,6 +76,18 @@ class History(_message.Message):
     occurred_at_ms: _containers.RepeatedScalarFieldContainer[int]
     kinds: _containers.RepeatedScalarFieldContainer[InteractionKind]
     def __init__(self, product_ids: _Optional[_Iterable[str]] = ..., occurred_at_ms: _Optional[_Iterable[int]] = ..., kinds: _Optional[_Iterable[_Union[InteractionKind, str]]] = ...) -> None: ...
+
+class Purchases(_message.Message):
+    __slots__ = ("product_ids", "first_at_ms", "last_at_ms", "counts")
+    PRODUCT_IDS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    product_ids: _containers.RepeatedScalarFieldContainer[str]
+    first_at_ms: _containers.RepeatedScalarFieldContainer[int]
+    last_at_ms: _containers.RepeatedScalarFieldContainer[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, product_ids: _Optional[_Iterable[str]] = ..., first_at_ms: _Optional[_Iterable[int]] = ..., last_at_ms: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CartLine(_message.Message):
     __slots__ = ("product_id", "quantity", "added_at_ms", "unit_price")

@@ -22,21 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from tidings.events.v1 import event_pb2 as tidings_dot_events_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidings/updates/v1/update.proto\x12\x12tidings.updates.v1\"\xb8\x01\n\x14RecommendationUpdate\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0cranked_at_ms\x18\x03 \x01(\x03\x12\x14\n\x0c\x63\x61used_at_ms\x18\x04 \x01(\x03\x12\x15\n\rcurrent_to_ms\x18\x05 \x01(\x03\x12;\n\x0frecommendations\x18\x06 \x03(\x0b\x32\".tidings.updates.v1.Recommendation\"_\n\x0eRecommendation\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12*\n\x06reason\x18\x03 \x01(\x0b\x32\x1a.tidings.updates.v1.Reason\"^\n\x06Reason\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.tidings.updates.v1.ReasonKind\x12\x12\n\nbecause_of\x18\x02 \x01(\t\x12\x12\n\ntimes_seen\x18\x03 \x01(\r*\x97\x01\n\nReasonKind\x12\x1b\n\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17REASON_KIND_ALSO_VIEWED\x10\x01\x12\x18\n\x14REASON_KIND_SEEN_NOW\x10\x02\x12\x1b\n\x17REASON_KIND_SEEN_BEFORE\x10\x03\x12\x18\n\x14REASON_KIND_TRENDING\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidings/updates/v1/update.proto\x12\x12tidings.updates.v1\x1a\x1dtidings/events/v1/event.proto\"\xb8\x01\n\x14RecommendationUpdate\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0cranked_at_ms\x18\x03 \x01(\x03\x12\x14\n\x0c\x63\x61used_at_ms\x18\x04 \x01(\x03\x12\x15\n\rcurrent_to_ms\x18\x05 \x01(\x03\x12;\n\x0frecommendations\x18\x06 \x03(\x0b\x32\".tidings.updates.v1.Recommendation\"_\n\x0eRecommendation\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12*\n\x06reason\x18\x03 \x01(\x0b\x32\x1a.tidings.updates.v1.Reason\"\x86\x02\n\x06Reason\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.tidings.updates.v1.ReasonKind\x12\x12\n\nbecause_of\x18\x02 \x01(\t\x12\x12\n\ntimes_seen\x18\x03 \x01(\r\x12\x10\n\x08together\x18\x04 \x01(\r\x12\x0e\n\x06visits\x18\x05 \x01(\r\x12\x10\n\x08\x63\x61tegory\x18\x06 \x01(\t\x12.\n\x0cprice_before\x18\x07 \x01(\x0b\x32\x18.tidings.events.v1.Money\x12+\n\tprice_now\x18\x08 \x01(\x0b\x32\x18.tidings.events.v1.Money\x12\x15\n\rinterval_days\x18\t \x01(\r*\xa4\x03\n\nReasonKind\x12\x1b\n\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17REASON_KIND_ALSO_VIEWED\x10\x01\x12\x18\n\x14REASON_KIND_SEEN_NOW\x10\x02\x12\x1b\n\x17REASON_KIND_SEEN_BEFORE\x10\x03\x12\x18\n\x14REASON_KIND_TRENDING\x10\x04\x12\x1c\n\x18REASON_KIND_LEFT_IN_CART\x10\x05\x12\x1b\n\x17REASON_KIND_ALSO_BOUGHT\x10\x06\x12\x17\n\x13REASON_KIND_SIMILAR\x10\x07\x12$\n REASON_KIND_TRENDING_IN_CATEGORY\x10\x08\x12\x1b\n\x17REASON_KIND_NEW_ARRIVAL\x10\t\x12\x1d\n\x19REASON_KIND_PRICE_DROPPED\x10\n\x12\x1d\n\x19REASON_KIND_BACK_IN_STOCK\x10\x0b\x12\x19\n\x15REASON_KIND_BUY_AGAIN\x10\x0c\x12\x1b\n\x17REASON_KIND_IN_THE_SHOP\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.updates.v1.update_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASONKIND']._serialized_start=436
-  _globals['_REASONKIND']._serialized_end=587
-  _globals['_RECOMMENDATIONUPDATE']._serialized_start=56
-  _globals['_RECOMMENDATIONUPDATE']._serialized_end=240
-  _globals['_RECOMMENDATION']._serialized_start=242
-  _globals['_RECOMMENDATION']._serialized_end=337
-  _globals['_REASON']._serialized_start=339
-  _globals['_REASON']._serialized_end=433
+  _globals['_REASONKIND']._serialized_start=636
+  _globals['_REASONKIND']._serialized_end=1056
+  _globals['_RECOMMENDATIONUPDATE']._serialized_start=87
+  _globals['_RECOMMENDATIONUPDATE']._serialized_end=271
+  _globals['_RECOMMENDATION']._serialized_start=273
+  _globals['_RECOMMENDATION']._serialized_end=368
+  _globals['_REASON']._serialized_start=371
+  _globals['_REASON']._serialized_end=633
 # @@protoc_insertion_point(module_scope)
