@@ -62,7 +62,7 @@ class NeighbourSource(Protocol):
         """How often the product was visited, and how many of these visits each of its neighbours shared; (0, {}) if nothing is known."""
 
     def bought(self, product_id: str) -> tuple[int, Sequence[str], Sequence[int]]:
-        """How often the product was bought, and what was bought with it, most often first: ids and counts. (0, (), ()) if nothing is known."""
+        """How often the product was bought, and what was bought with it, most often first: ids and counts. (0, (), ()) if not known."""
 
 
 class Situation(NamedTuple):
