@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.domain.catalog import NO_CATALOG, Catalog
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A person as they are now: the list they would see, and the profile that it was ranked from."""
+    """A person as they are now: the list they would see, the profile that it was ranked from, and what the shop says of its products."""
 
     update: RecommendationUpdate
     profile: Profile
+    catalog: Catalog = NO_CATALOG
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ import orjson
 from app.destinations.outcomes import Confirmed, Outcome, Retry, TargetDisabled, Throttled
 from app.destinations.requests import Rendered, Request, Response
 from app.destinations.retry_after import retry_after_ms
+from app.domain.catalog import Catalog
+from app.domain.shown_product import shown_product
 from app.settings import WebhookSettings
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.profile_pb2 import Attribute, CartLine, Profile
@@ -92,7 +94,7 @@ def render_body(rendered: Rendered) -> bytes:
         "current_to": _iso(update.current_to_ms),
         "ranked_at": _iso(update.ranked_at_ms),
     }
-    recommendations = _recommendations(update)
+    recommendations = _recommendations(update, rendered.catalog)
     cart = [_cart_line(line) for line in profile.cart]
     attributes = {a.name: _attribute_value(a) for a in profile.attributes if a.WhichOneof("value")}
     body = _body(update, head, recommendations, profile, cart, attributes, omitted={})
@@ -146,9 +148,10 @@ def _fitting(items: list[dict[str, Any]], room: int) -> tuple[list[dict[str, Any
     return items, room
 
 
-def _recommendations(update: RecommendationUpdate) -> list[dict[str, Any]]:
-    """In one loop that reads each field once: half of what a delivery costs was here."""
+def _recommendations(update: RecommendationUpdate, catalog: Catalog) -> list[dict[str, Any]]:
+    """In one loop that reads each field once: half of what a delivery costs was here. What the catalog says of a product stands beside it."""
     shown = []
+    has_catalog = not catalog.is_empty
     for recommendation in update.recommendations:
         reason = recommendation.reason
         kind, because_of, times_seen = reason.kind, reason.because_of, reason.times_seen
@@ -156,11 +159,15 @@ def _recommendations(update: RecommendationUpdate) -> list[dict[str, Any]]:
             name, text = "also_viewed", f"Others who looked at {because_of} looked at this too"
         else:
             name, text = _reason(kind, times_seen)
-        shown.append({
-            "product_id": recommendation.product_id,
+        product_id = recommendation.product_id
+        one = {
+            "product_id": product_id,
             "score": recommendation.score,
             "reason": {"kind": name, "because_of": because_of or None, "times_seen": times_seen, "text": text},
-        })
+        }
+        if has_catalog and (product := catalog.product(product_id)) is not None:
+            one |= shown_product(product)
+        shown.append(one)
     return shown
 
 
