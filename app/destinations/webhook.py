@@ -149,7 +149,7 @@ def _fitting(items: list[dict[str, Any]], room: int) -> tuple[list[dict[str, Any
 
 
 def _recommendations(update: RecommendationUpdate, catalog: Catalog) -> list[dict[str, Any]]:
-    """In one loop that reads each field once: half of what a delivery costs was here. What the catalog says of a product stands beside it."""
+    """In one loop that reads each field once: half of what a delivery costs was here. With what the catalog says of each product."""
     shown = []
     has_catalog = not catalog.is_empty
     for recommendation in update.recommendations:

@@ -30,7 +30,7 @@ class CatalogProduct:
     in_stock: bool = True
     categories: tuple[str, ...] = ()
     brand: str = ""
-    attributes: Mapping[str, Sequence[str]] = _NO_ATTRIBUTES
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NO_ATTRIBUTES)
     published_at_ms: int = 0
     expires_at_ms: int = 0
     listed_at_ms: int = 0
