@@ -172,7 +172,8 @@ async def _delete_topics(kafka: KafkaSettings) -> None:
         await admin.start()
         try:
             await admin.delete_topics([
-                names.events, names.visits, names.neighbours, names.updates, names.shares, names.dead_letters, *names.changelogs.values(),
+                names.events, names.visits, names.neighbours, names.updates, names.shares, names.products, names.dead_letters,
+                *names.changelogs.values(),
             ])
         finally:
             await admin.close()

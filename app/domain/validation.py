@@ -65,25 +65,25 @@ def decode_event(value: bytes, key: bytes | None, received_at_ms: int) -> Event 
     if violation is not None:
         return violation
     if key is not None and key != event.user_id.encode():
-        return _invalid("user_id", "must be equal to the record's key")
+        return invalid("user_id", "must be equal to the record's key")
     return event
 
 
 def validate_event(event: Event, received_at_ms: int) -> Violation | None:
     """The first rule that the event breaks, envelope first, or None. An event without a known payload may lose its unknown fields here."""
-    if problem := _id_problem(event.event_id, MAX_EVENT_ID_BYTES):
-        return _invalid("event_id", problem)
-    if problem := _key_problem(event.user_id, MAX_USER_ID_BYTES):
-        return _invalid("user_id", problem)
+    if problem := id_problem(event.event_id, MAX_EVENT_ID_BYTES):
+        return invalid("event_id", problem)
+    if problem := key_problem(event.user_id, MAX_USER_ID_BYTES):
+        return invalid("user_id", problem)
     at_ms = event.occurred_at_ms
     if not EARLIEST_MS <= at_ms <= LATEST_MS or 0 < received_at_ms < at_ms - MAX_AHEAD_MS:
-        return _invalid("occurred_at_ms", _time_problem(at_ms))
-    if (text := event.anonymous_id) and (problem := _id_problem(text, MAX_ANONYMOUS_ID_BYTES)):
-        return _invalid("anonymous_id", problem)
-    if (text := event.source) and (problem := _id_problem(text, MAX_SOURCE_BYTES)):
-        return _invalid("source", problem)
-    if (text := event.session_id) and (problem := _id_problem(text, MAX_SESSION_ID_BYTES)):
-        return _invalid("session_id", problem)
+        return invalid("occurred_at_ms", _time_problem(at_ms))
+    if (text := event.anonymous_id) and (problem := id_problem(text, MAX_ANONYMOUS_ID_BYTES)):
+        return invalid("anonymous_id", problem)
+    if (text := event.source) and (problem := id_problem(text, MAX_SOURCE_BYTES)):
+        return invalid("source", problem)
+    if (text := event.session_id) and (problem := id_problem(text, MAX_SESSION_ID_BYTES)):
+        return invalid("session_id", problem)
     if len(event.attributes) and (violation := _check_attributes(event)):
         return violation
     payload = event.WhichOneof("payload")
@@ -92,7 +92,7 @@ def validate_event(event: Event, received_at_ms: int) -> Violation | None:
     return _PAYLOAD_CHECKS[payload](event)
 
 
-def _invalid(field: str, detail: str) -> Violation:
+def invalid(field: str, detail: str) -> Violation:
     return Violation(DeadLetterReason.DEAD_LETTER_REASON_INVALID, field, f"{field} {detail}")
 
 
@@ -102,32 +102,32 @@ def _no_payload(event: Event) -> Violation:
     if event.ByteSize() < size:
         detail = "payload is of a kind that this version of Tidings does not know"
         return Violation(DeadLetterReason.DEAD_LETTER_REASON_UNKNOWN_PAYLOAD, "payload", detail)
-    return _invalid("payload", "is required: exactly one of " + ", ".join(_PAYLOAD_CHECKS))
+    return invalid("payload", "is required: exactly one of " + ", ".join(_PAYLOAD_CHECKS))
 
 
-def _is_longer(text: str, max_bytes: int) -> bool:
+def is_longer(text: str, max_bytes: int) -> bool:
     # A character takes 1 to 4 bytes, so most texts are decided without encoding them.
     size = len(text)
     return size * 4 > max_bytes and (size > max_bytes or (not text.isascii() and len(text.encode()) > max_bytes))
 
 
-def _id_problem(text: str, max_bytes: int) -> str | None:
+def id_problem(text: str, max_bytes: int) -> str | None:
     if 0 < len(text) <= max_bytes and text.isascii() and text.isprintable():
         return None  # as nearly always
     if not text:
         return "is required"
-    if _is_longer(text, max_bytes):
+    if is_longer(text, max_bytes):
         return f"must be at most {max_bytes:,} bytes of UTF-8"
     if not text.isprintable() and _CONTROL.search(text):
         return "must not contain control characters"
     return None
 
 
-def _key_problem(text: str, max_bytes: int) -> str | None:
+def key_problem(text: str, max_bytes: int) -> str | None:
     """As an id, and it must not look like one of the tables' own keys, which begin with two underscores."""
     if 0 < len(text) <= max_bytes and text[0] != "_" and text.isascii() and text.isprintable():
         return None  # as nearly always
-    return _id_problem(text, max_bytes) or ('must not begin with "__"' if text.startswith("__") else None)
+    return id_problem(text, max_bytes) or ('must not begin with "__"' if text.startswith("__") else None)
 
 
 def _time_problem(at_ms: int) -> str:
@@ -142,44 +142,44 @@ def _time_problem(at_ms: int) -> str:
 
 def _check_attributes(event: Event) -> Violation | None:
     if len(event.attributes) > MAX_ATTRIBUTES:
-        return _invalid("attributes", f"must have at most {MAX_ATTRIBUTES} entries")
+        return invalid("attributes", f"must have at most {MAX_ATTRIBUTES} entries")
     for name in sorted(event.attributes):
-        if not name or _is_longer(name, MAX_ATTRIBUTE_KEY_BYTES):
-            return _invalid("attributes", f"must have keys of 1 to {MAX_ATTRIBUTE_KEY_BYTES} bytes of UTF-8")
-        if _is_longer(event.attributes[name], MAX_ATTRIBUTE_VALUE_BYTES):
-            return _invalid(f"attributes[{name!r}]", f"must be at most {MAX_ATTRIBUTE_VALUE_BYTES} bytes of UTF-8")
+        if not name or is_longer(name, MAX_ATTRIBUTE_KEY_BYTES):
+            return invalid("attributes", f"must have keys of 1 to {MAX_ATTRIBUTE_KEY_BYTES} bytes of UTF-8")
+        if is_longer(event.attributes[name], MAX_ATTRIBUTE_VALUE_BYTES):
+            return invalid(f"attributes[{name!r}]", f"must be at most {MAX_ATTRIBUTE_VALUE_BYTES} bytes of UTF-8")
     return None
 
 
 def _check_product(field: str, product_id: str) -> Violation | None:
-    problem = _key_problem(product_id, MAX_PRODUCT_ID_BYTES)
-    return _invalid(field, problem) if problem else None
+    problem = key_problem(product_id, MAX_PRODUCT_ID_BYTES)
+    return invalid(field, problem) if problem else None
 
 
 def _check_quantity(field: str, quantity: int) -> Violation | None:
-    return _invalid(field, f"must be at most {MAX_QUANTITY:,}") if quantity > MAX_QUANTITY else None
+    return invalid(field, f"must be at most {MAX_QUANTITY:,}") if quantity > MAX_QUANTITY else None
 
 
-def _check_money(field: str, money: Money) -> Violation | None:
+def check_money(field: str, money: Money) -> Violation | None:
     if not 0 <= money.minor_units <= MAX_MINOR_UNITS:
-        return _invalid(f"{field}.minor_units", f"must be from 0 to {MAX_MINOR_UNITS:,}")
+        return invalid(f"{field}.minor_units", f"must be from 0 to {MAX_MINOR_UNITS:,}")
     if (code := money.currency_code) and not _CURRENCY.fullmatch(code):
-        return _invalid(f"{field}.currency_code", "must be empty or an ISO 4217 code of three capital letters")
+        return invalid(f"{field}.currency_code", "must be empty or an ISO 4217 code of three capital letters")
     return None
 
 
 def _check_viewed(event: Event) -> Violation | None:
-    problem = _key_problem(event.product_viewed.product_id, MAX_PRODUCT_ID_BYTES)
-    return _invalid("product_viewed.product_id", problem) if problem else None
+    problem = key_problem(event.product_viewed.product_id, MAX_PRODUCT_ID_BYTES)
+    return invalid("product_viewed.product_id", problem) if problem else None
 
 
 def _check_added(event: Event) -> Violation | None:
     added = event.added_to_cart
-    if problem := _key_problem(added.product_id, MAX_PRODUCT_ID_BYTES):
-        return _invalid("added_to_cart.product_id", problem)
+    if problem := key_problem(added.product_id, MAX_PRODUCT_ID_BYTES):
+        return invalid("added_to_cart.product_id", problem)
     if added.quantity > MAX_QUANTITY:
         return _check_quantity("added_to_cart.quantity", added.quantity)
-    return _check_money("added_to_cart.unit_price", added.unit_price) if added.HasField("unit_price") else None
+    return check_money("added_to_cart.unit_price", added.unit_price) if added.HasField("unit_price") else None
 
 
 def _check_removed(event: Event) -> Violation | None:
@@ -191,58 +191,58 @@ def _check_removed(event: Event) -> Violation | None:
 
 def _check_order(event: Event) -> Violation | None:
     order = event.order_placed
-    if problem := _id_problem(order.order_id, MAX_ORDER_ID_BYTES):
-        return _invalid("order_placed.order_id", problem)
+    if problem := id_problem(order.order_id, MAX_ORDER_ID_BYTES):
+        return invalid("order_placed.order_id", problem)
     if not 1 <= len(order.lines) <= MAX_ORDER_LINES:
-        return _invalid("order_placed.lines", f"must have 1 to {MAX_ORDER_LINES} entries")
+        return invalid("order_placed.lines", f"must have 1 to {MAX_ORDER_LINES} entries")
     for number, line in enumerate(order.lines):
         # The path is put together only where a rule is broken or a price is given.
-        if problem := _key_problem(line.product_id, MAX_PRODUCT_ID_BYTES):
-            return _invalid(f"order_placed.lines[{number}].product_id", problem)
+        if problem := key_problem(line.product_id, MAX_PRODUCT_ID_BYTES):
+            return invalid(f"order_placed.lines[{number}].product_id", problem)
         if line.quantity > MAX_QUANTITY:
             return _check_quantity(f"order_placed.lines[{number}].quantity", line.quantity)
-        if line.HasField("unit_price") and (violation := _check_money(f"order_placed.lines[{number}].unit_price", line.unit_price)):
+        if line.HasField("unit_price") and (violation := check_money(f"order_placed.lines[{number}].unit_price", line.unit_price)):
             return violation
     return None
 
 
 def _check_opened(event: Event) -> Violation | None:
-    problem = _id_problem(event.email_opened.message_id, MAX_MESSAGE_ID_BYTES)
-    return _invalid("email_opened.message_id", problem) if problem else None
+    problem = id_problem(event.email_opened.message_id, MAX_MESSAGE_ID_BYTES)
+    return invalid("email_opened.message_id", problem) if problem else None
 
 
 def _check_clicked(event: Event) -> Violation | None:
     clicked = event.email_clicked
-    if problem := _id_problem(clicked.message_id, MAX_MESSAGE_ID_BYTES):
-        return _invalid("email_clicked.message_id", problem)
+    if problem := id_problem(clicked.message_id, MAX_MESSAGE_ID_BYTES):
+        return invalid("email_clicked.message_id", problem)
     return _check_product("email_clicked.product_id", clicked.product_id) if clicked.product_id else None
 
 
 def _check_profile_changed(event: Event) -> Violation | None:
     changes = event.profile_changed.changes
     if not 1 <= len(changes) <= MAX_CHANGES:
-        return _invalid("profile_changed.changes", f"must have 1 to {MAX_CHANGES} entries")
+        return invalid("profile_changed.changes", f"must have 1 to {MAX_CHANGES} entries")
     names: set[str] = set()
     for number, change in enumerate(changes):
         at = f"profile_changed.changes[{number}]"
-        if problem := _id_problem(change.name, MAX_FIELD_NAME_BYTES):
-            return _invalid(f"{at}.name", problem)
+        if problem := id_problem(change.name, MAX_FIELD_NAME_BYTES):
+            return invalid(f"{at}.name", problem)
         if change.name in names:
-            return _invalid(f"{at}.name", "must not repeat a name of the same event")
+            return invalid(f"{at}.name", "must not repeat a name of the same event")
         names.add(change.name)
-        if _is_longer(change.text, MAX_FIELD_TEXT_BYTES):
-            return _invalid(f"{at}.text", f"must be at most {MAX_FIELD_TEXT_BYTES:,} bytes of UTF-8")
+        if is_longer(change.text, MAX_FIELD_TEXT_BYTES):
+            return invalid(f"{at}.text", f"must be at most {MAX_FIELD_TEXT_BYTES:,} bytes of UTF-8")
         if not isfinite(change.number):
-            return _invalid(f"{at}.number", "must be finite")
+            return invalid(f"{at}.number", "must be finite")
     return None
 
 
 def _check_consent(event: Event) -> Violation | None:
     consent = event.consent_changed
-    if problem := _id_problem(consent.purpose, MAX_PURPOSE_BYTES):
-        return _invalid("consent_changed.purpose", problem)
+    if problem := id_problem(consent.purpose, MAX_PURPOSE_BYTES):
+        return invalid("consent_changed.purpose", problem)
     if consent.state not in (ConsentState.CONSENT_STATE_GRANTED, ConsentState.CONSENT_STATE_DENIED):
-        return _invalid("consent_changed.state", "must be granted or denied")
+        return invalid("consent_changed.state", "must be granted or denied")
     return None
 
 

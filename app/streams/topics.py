@@ -20,12 +20,15 @@ from app.errors import BrokerError
 from app.settings import KafkaSettings
 
 #: The tables; each has a changelog, co-partitioned with its source topics.
-TABLES = ("profiles", "items", "neighbours", "outbox")
+TABLES = ("profiles", "items", "neighbours", "outbox", "products")
 
 _DAY_MS = 24 * 3600 * 1000
+#: How long a compacted topic keeps telling that a product is gone: whoever was away for less learns of it.
+PRODUCT_TOMBSTONES_MS = 7 * _DAY_MS
 _MIB = 1024 * 1024
 #: Larger than any flush of a table: worker.batch_max_bytes is at most 6 MB.
 _CHANGELOG_MAX_BYTES = 8 * _MIB
+_CHANGELOG_CONFIGS = {"products": {"delete_retention_ms": PRODUCT_TOMBSTONES_MS}}
 #: A dead letter holds a whole record (at most 1 MiB) and what is wrong with it; what workers send each other travels in batches.
 _INTERNAL_MAX_BYTES = 4 * _MIB
 
@@ -64,6 +67,7 @@ class TopicNames:
     neighbours: str
     updates: str
     shares: str
+    products: str
     dead_letters: str
     changelogs: Mapping[str, str]
 
@@ -94,9 +98,13 @@ def topic_specs(kafka: KafkaSettings) -> list[TopicSpec]:
         # A new reader finds the latest list of everyone; a person who is gone is forgotten after a month.
         spec(names.updates, "lists that changed, by user", "compact,delete", retention_ms=30 * _DAY_MS, **batches),
         spec(names.shares, "each partition's share of the global models", "compact", **batches),
+        spec(names.products, "what the shop sells, by product", "compact", delete_retention_ms=PRODUCT_TOMBSTONES_MS, **clock),
         spec(names.dead_letters, "records that could not be applied", "delete", retention_ms=30 * _DAY_MS, **batches),
         # Never deleted by age: the changelog is the state.
-        *(spec(name, f"the {table} table", "compact", max_message_bytes=_CHANGELOG_MAX_BYTES) for table, name in names.changelogs.items()),
+        *(
+            spec(name, f"the {table} table", "compact", max_message_bytes=_CHANGELOG_MAX_BYTES, **_CHANGELOG_CONFIGS.get(table, {}))
+            for table, name in names.changelogs.items()
+        ),
     ]
 
 
