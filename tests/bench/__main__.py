@@ -10,8 +10,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,7 @@ from tests.bench.latency import Plan, measure_latency
 from tests.bench.path import JOBS as PATH_JOBS
 from tests.bench.path import PathRuns
 from tests.bench.results import BARE, Key, Results
-from tests.bench.systems import SYSTEMS, System
+from tests.bench.systems import SYSTEMS, TIDINGS, System
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
@@ -90,8 +91,10 @@ class Bench:
                     say(f"filling a topic: {events:,} events of {users:,} users")
                     await self._harness.prepare(_topic(users), BareEvents(users, events, PARTITIONS))
             for number in range(self._pairs):
-                self.results.rounds.append({})
-                await self._round(number, say, done)
+                for turn in self._turns():
+                    say(what := f"round {number + 1}: {turn.key.job}, {turn.key.users:,} users, {turn.key.system}")
+                    self.results.runs.append(run := await turn.run())
+                    done(what, run)
             for number in range(self._sizes.stage_turns if "stages" in self._jobs else 0):
                 for stage in Stage:
                     say(what := f"stage {stage}, turn {number + 1}")
@@ -107,27 +110,45 @@ class Bench:
                     self.failed = str(exc)  # what was measured before it stands
                 progress.advance(task)
 
-    async def _round(self, number: int, say: Callable[[str], None], done: Callable[[str, Measured], None]) -> None:
-        """Every job once, the systems of a job right after each other."""
-        round_ = self.results.rounds[number]
+    def _turns(self) -> list[_Turn]:
+        """A round: every job of ours right after the other systems, and right before them, so that what it is held against was measured
+        on the machine as it was then.
+        """
+        turns: list[_Turn] = []
+        others = [system for system in self._systems if system.name != TIDINGS.name]
         for users, events in self._sizes.bare if BARE in self._jobs else ():
             workload = BareEvents(users, events, PARTITIONS)
-            for system in self._systems:
-                say(what := f"round {number + 1}: {BARE}, {users:,} users, {system.name}")
-                run = await self._harness.run_bare(system, BARE, _topic(users), workload, users)
-                round_[Key(BARE, users, system.name)] = run
-                done(what, run)
-        for job, stage in PATH_JOBS.items():
-            if job in self._jobs:
-                say(what := f"round {number + 1}: {job}, {self._path.users:,} users, tidings")
-                run = await self._path.run(job, stage)
-                round_[Key(job, self._path.users, "tidings")] = run
-                done(what, run)
+
+            def bare(system: System, workload: BareEvents = workload, users: int = users) -> _Turn:
+                return _Turn(
+                    Key(BARE, users, system.name), lambda: self._harness.run_bare(system, BARE, _topic(users), workload, users)
+                )
+
+            turns += map(bare, others)
+            if len(others) < len(self._systems):
+                turns += [bare(TIDINGS), *map(bare, others[::-1])]
+            if users == self._path.users:
+                turns += [turn for path in self._path_turns() for turn in (path, *map(bare, others))]
+        return turns if BARE in self._jobs else self._path_turns()
+
+    def _path_turns(self) -> list[_Turn]:
+        return [
+            _Turn(Key(job, self._path.users, TIDINGS.name), partial(self._path.run, job, stage))
+            for job, stage in PATH_JOBS.items()
+            if job in self._jobs
+        ]
 
     def _steps(self) -> int:
-        a_round = (len(self._systems) * len(self._sizes.bare) if BARE in self._jobs else 0) + sum(job in self._jobs for job in PATH_JOBS)
         stages = self._sizes.stage_turns * len(Stage) if "stages" in self._jobs else 0
-        return a_round * self._pairs + stages + ("latency" in self._jobs)
+        return len(self._turns()) * self._pairs + stages + ("latency" in self._jobs)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One run that is to be made."""
+
+    key: Key
+    run: Callable[[], Awaitable[Measured]]
 
 
 def _topic(users: int) -> str:

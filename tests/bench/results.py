@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.bench.harness import Cores, Measured
 from tests.bench.latency import Latency, as_json
+from tests.bench.systems import TIDINGS
 from tests.bench.systems.tidings_path import WHAT_A_STAGE_ADDS, Stage
 
 #: The same job in another system, or for the jobs that only Tidings has: the bare job of the slowest one, with as many users.
@@ -34,7 +35,7 @@ BARS = {Key(BARE, 10_000, "tidings"): 40.0, Key(BARE, 1_000_000, "tidings"): 25.
 
 @dataclass(frozen=True)
 class Ratio:
-    """Events a second of one over those of the other, each pair from the same round."""
+    """Events a second of one over those of the other, measured right before and after it."""
 
     one: Key
     other: Key
@@ -47,29 +48,36 @@ class Ratio:
 
 @dataclass
 class Results:
-    """Filled as the runs come in; a round is one turn of all jobs."""
+    """Filled as the runs come in."""
 
     cores: Cores
-    rounds: list[dict[Key, Measured]] = field(default_factory=list)
+    #: In the order in which they were made.
+    runs: list[Measured] = field(default_factory=list)
     #: Of each stage, one for each turn of all stages.
     stages: dict[Stage, list[Measured]] = field(default_factory=dict)
     latency: list[Latency] = field(default_factory=list)
 
     def samples(self) -> dict[Key, list[Measured]]:
         found: dict[Key, list[Measured]] = {}
-        for round_ in self.rounds:
-            for key, measured in round_.items():
-                found.setdefault(key, []).append(measured)
+        for run in self.runs:
+            found.setdefault(_key(run), []).append(run)
         return found
 
     def ratios(self) -> list[Ratio]:
-        """Tidings against every other system's bare job with as many users."""
+        """Tidings against every other system's bare job with as many users: each run of ours over the mean of theirs right before and
+        right after it, for the machine's speed drifts.
+        """
         keys = list(self.samples())
         found: list[Ratio] = []
-        for one in (key for key in keys if key.system == "tidings"):
-            for other in (key for key in keys if key.system != "tidings" and key.job == BARE and key.users == one.users):
-                rounds = [round_ for round_ in self.rounds if one in round_ and other in round_]
-                found.append(Ratio(one, other, [r[one].events_per_second / r[other].events_per_second for r in rounds]))
+        for one in (key for key in keys if key.system == TIDINGS.name):
+            for other in (key for key in keys if key.system != TIDINGS.name and key.job == BARE and key.users == one.users):
+                theirs = [place for place, run in enumerate(self.runs) if _key(run) == other]
+                pairs = []
+                for place, run in enumerate(self.runs):
+                    if _key(run) == one:
+                        around = [*[p for p in theirs if p < place][-1:], *[p for p in theirs if p > place][:1]]
+                        pairs.append(run.events_per_second / mean(self.runs[p].events_per_second for p in around))
+                found.append(Ratio(one, other, pairs))
         return found
 
     def stage_costs(self) -> Iterator[tuple[Stage, float, float]]:
@@ -125,7 +133,7 @@ class Results:
         }
 
     def print(self, console: Console) -> None:
-        if self.rounds:
+        if self.runs:
             console.print(self._runs_table())
         if ratios := self.ratios():
             console.print(_ratios_table(ratios))
@@ -168,8 +176,12 @@ class Results:
         return f"an event caused {of('visits')}, {of('neighbours')}, {of('rankings')}, {of('deliveries')} (last turn)"
 
 
+def _key(run: Measured) -> Key:
+    return Key(run.job, run.users, run.system)
+
+
 def _ratios_table(ratios: list[Ratio]) -> Table:
-    table = _table("Events a second against each other, pair by pair", "job", "users", "against")
+    table = _table("Events a second over the mean of the other system's, right before and after", "job", "users", "against")
     for heading in ("median", "pairs", "wanted"):
         table.add_column(heading, justify="right")
     for ratio in ratios:

@@ -14,7 +14,7 @@ from tests.bench.broker import create_topic, fill
 from tests.bench.harness import BenchError, Cores, Harness, Measured
 from tests.bench.proto.bench_pb2 import UserState
 from tests.bench.protocol import Assignment, Report
-from tests.bench.results import Key, Results
+from tests.bench.results import Results
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents, Record, ShopEvents, positions_of
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
@@ -85,16 +85,12 @@ async def test_a_system_that_ends_without_a_result_is_an_error_with_its_last_wor
         await harness.run(command, Assignment("run", "state_per_user", "127.0.0.1:1", "topic", 4, 10, str(tmp_path / "run")))
 
 
-def test_ratios_are_taken_within_a_round_and_only_against_the_same_number_of_users() -> None:
-    def run(users: int, system: str, rate: float) -> Measured:
-        return Measured("state_per_user", users, system, 100, rate, 1.0, 1, {})
-
+def test_a_run_is_held_against_those_right_before_and_after_it_with_as_many_users() -> None:
     results = Results(Cores(frozenset(), frozenset(), False))
-    for ours, theirs in ((100.0, 10.0), (300.0, 10.0), (100.0, 5.0)):
-        results.rounds.append({
-            Key("state_per_user", 5, "tidings"): run(5, "tidings", ours),
-            Key("state_per_user", 5, "naive_faust"): run(5, "naive_faust", theirs),
-            Key("state_per_user", 9, "naive_faust"): run(9, "naive_faust", 1.0),
-        })
+    sequence = [
+        (5, "naive_faust", 8.0), (5, "tidings", 100.0), (5, "naive_faust", 12.0), (9, "naive_faust", 1.0), (5, "naive_faust", 50.0),
+        (5, "tidings", 300.0),
+    ]
+    results.runs += [Measured("state_per_user", users, system, 100, rate, 1.0, 1, {}) for users, system, rate in sequence]
     (ratio,) = results.ratios()
-    assert (ratio.one.users, ratio.other.users, ratio.pairs) == (5, 5, [10.0, 30.0, 20.0])
+    assert (ratio.one.users, ratio.other.users, ratio.pairs) == (5, 5, [10.0, 6.0])
