@@ -10,16 +10,33 @@ import base64
 import binascii
 import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from app.errors import SettingsError
+from app.expressions import WrongExpressionError, compile_expression
 
 Scope = Literal["ingest", "read", "operate"]
+#: Each is a function of app/domain/strategies.
+StrategyName = Literal[
+    "for_you", "recently_viewed", "left_in_cart", "also_bought", "similar", "trending", "trending_in_category",
+    "new_arrivals", "price_dropped", "back_in_stock", "buy_again", "in_the_shop",
+]  # fmt: skip
 
 
 def _resolve_secret(reference: Any) -> Any:
@@ -40,6 +57,21 @@ def _resolve_secret(reference: Any) -> Any:
 
 
 SecretRef = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
+
+
+def _check_expression(text: str) -> str:
+    try:
+        compile_expression(text)
+    except WrongExpressionError as exc:
+        raise ValueError(f"{exc}: {text}") from None
+    return text
+
+
+#: A condition on products: app/expressions.py.
+Condition = Annotated[str, AfterValidator(_check_expression)]
+Category = Annotated[str, Field(min_length=1, max_length=256)]
+Brand = Annotated[str, Field(min_length=1, max_length=128)]
+ProductId = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class _Section(BaseModel):
@@ -91,6 +123,8 @@ class WorkerSettings(_Section):
     batch_max_bytes: int = Field(2_000_000, ge=100_000, le=6_000_000)
     #: Decoded objects kept per table partition.
     cache_objects: int = Field(50_000, ge=100)
+    #: Decoded products of the catalog kept, some 2 kB each; the whole catalog is on disk.
+    catalog_cache_products: int = Field(50_000, ge=100)
     #: Block cache of RocksDB, for all tables of the worker.
     block_cache_bytes: int = Field(256 * 1024**2, ge=8 * 1024**2)
 
@@ -103,6 +137,99 @@ class RankingSettings(_Section):
     list_length: int = Field(20, ge=1, le=50)
     #: How often a partition publishes its share of the global models.
     share_interval_seconds: float = Field(5, gt=0, le=600)
+
+
+class RuleSettings(_Section):
+    """What is never shown, in no list and in no fallback. Out of stock, unpublished and expired products never are."""
+
+    exclude_products: list[ProductId] = Field([], max_length=10_000)
+    #: With all levels below each.
+    exclude_categories: list[Category] = Field([], max_length=1_000)
+    #: Conditions on products, each under a name of your own.
+    exclude_when: dict[str, Condition] = Field({}, max_length=50)
+    #: 0: what was bought may be shown at once.
+    bought_within_days: int = Field(0, ge=0, le=3_650)
+    #: The user attribute that names a region, and the product attribute that lists those it is sold in: both or none.
+    region_user_attribute: str = Field("", max_length=64)
+    region_product_attribute: str = Field("", max_length=64)
+    #: Minor units; a product without a price is below it. 0: none.
+    price_floor: int = Field(0, ge=0)
+
+    @field_validator("exclude_when")
+    @classmethod
+    def _names_are_short(cls, conditions: dict[str, str]) -> dict[str, str]:
+        for name in conditions:
+            if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+                raise ValueError(f"the name {name!r} must be of 1 to 40 small letters, digits, _ and -")
+        return conditions
+
+    @model_validator(mode="after")
+    def _region_has_two_sides(self) -> RuleSettings:
+        if bool(self.region_user_attribute) != bool(self.region_product_attribute):
+            raise ValueError("region_user_attribute and region_product_attribute must both be set, or none")
+        return self
+
+
+class MixSettings(_Section):
+    """A strategy and how much of a slot it gets."""
+
+    strategy: StrategyName
+    weight: int = Field(1, ge=1, le=100)
+    #: 0: no limit.
+    at_most: int = Field(0, ge=0, le=50)
+
+
+class FilterSettings(_Section):
+    """What one slot shows."""
+
+    #: With all levels below each; empty: all.
+    categories: list[Category] = Field([], max_length=1_000)
+    exclude_categories: list[Category] = Field([], max_length=1_000)
+    brands: list[Brand] = Field([], max_length=1_000)
+    exclude_brands: list[Brand] = Field([], max_length=1_000)
+    #: Minor units, both inclusive. 0: no limit.
+    price_from: int = Field(0, ge=0)
+    price_to: int = Field(0, ge=0)
+    #: A condition that a product must fulfil; empty: none.
+    when: Literal[""] | Condition = ""
+
+    @model_validator(mode="after")
+    def _price_range_is_one(self) -> FilterSettings:
+        if 0 < self.price_to < self.price_from:
+            raise ValueError("price_to must not be below price_from")
+        return self
+
+
+class BoostSettings(_Section):
+    """What the condition holds for has its score multiplied."""
+
+    when: Condition
+    factor: float = Field(ge=0.01, le=100)
+
+
+class SlotSettings(_Section):
+    """A place where products are shown: what is mixed, what may be in it, and what fills it up."""
+
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,40}$")
+    length: int = Field(20, ge=1, le=50)
+    mix: list[MixSettings] = Field([MixSettings(strategy="for_you")], min_length=1, max_length=12)
+    #: In this order; trending, new_arrivals and in_the_shop always follow.
+    fallback: list[StrategyName] = Field([], max_length=12)
+    filters: FilterSettings = FilterSettings()
+    boosts: list[BoostSettings] = Field([], max_length=20)
+    #: 0: no limit. Each of a product's categories counts, by its first level ("top") or as a whole ("full").
+    max_per_brand: int = Field(0, ge=0, le=50)
+    max_per_category: int = Field(0, ge=0, le=50)
+    category_level: Literal["top", "full"] = "top"
+    #: What is not in the catalog, once the catalog holds any product.
+    uncatalogued: Literal["hide", "show"] = "hide"
+
+    @model_validator(mode="after")
+    def _strategies_are_mixed_once(self) -> SlotSettings:
+        names = [part.strategy for part in self.mix]
+        for name in sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"{name} is in the mix twice")
+        return self
 
 
 class HttpSettings(_Section):
@@ -196,6 +323,8 @@ class Settings(_Section):
     kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
     ranking: RankingSettings = RankingSettings()
+    rules: RuleSettings = RuleSettings()
+    slots: list[SlotSettings] = Field([], max_length=50)
     http: HttpSettings = HttpSettings()
     delivery: DeliverySettings = DeliverySettings()
     tokens: list[TokenSettings] = []
@@ -203,7 +332,10 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:
-        for what, names in (("targets", [t.name for t in self.targets]), ("tokens", [t.name for t in self.tokens])):
+        named: dict[str, list[str]] = {
+            "targets": [t.name for t in self.targets], "tokens": [t.name for t in self.tokens], "slots": [s.name for s in self.slots],
+        }  # fmt: skip
+        for what, names in named.items():
             for name in sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"two {what} are named {name!r}")
         return self
@@ -237,7 +369,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
 def _from_environment() -> dict[str, Any]:
     """TIDINGS_SECTION__KEY=value, for the scalar settings; a list of strings is separated by commas."""
     found: dict[str, Any] = {}
-    sections = {name: field.annotation for name, field in Settings.model_fields.items() if name not in ("tokens", "targets")}
+    sections = {name: field.annotation for name, field in Settings.model_fields.items() if name not in ("tokens", "targets", "slots")}
     for variable, value in os.environ.items():
         head, _, key = variable.removeprefix("TIDINGS_").lower().partition("__")
         if variable.startswith("TIDINGS_") and key and head in sections:

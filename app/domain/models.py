@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.domain.reminders import HISTORY_CELLS, HISTORY_ONCE, MAX_RANK, RANK_OF_CELL, SESSION_CELLS, SESSION_ONCE, Reminders
 from app.domain.share import Share
-from app.domain.trending import trending_shares
+from app.domain.trending import decayed_trends, trending_shares
 
 #: A cell with few counts leans on its rank alone, as if it had met this many more events like the rank's.
 _RANK_PRIOR = 50.0
@@ -28,8 +29,12 @@ class GlobalModels:
     history_return: tuple[float, ...]
     #: Product and its share of all touches, best first, at most 60.
     trending: tuple[tuple[str, float], ...]
+    #: The same, newer touches counting more, at most 1,000: what lists of trends are made of.
+    trends: tuple[tuple[str, float], ...] = ()
     #: By product, what its trend adds to its score at session start.
     trending_scores: dict[str, float] = field(init=False, repr=False, compare=False)
+    #: What others make of these models once: a place to remember it in, by who made it.
+    derived: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         scores = {product_id: _TRENDING_PART * share for product_id, share in self.trending}
@@ -44,6 +49,7 @@ class GlobalModels:
             session_return=_session_return(reminders),
             history_return=_history_return(reminders),
             trending=tuple(trending_shares(share.trending for share in ordered)),
+            trends=tuple(decayed_trends(share.trending for share in ordered)),
         )
 
 

@@ -40,12 +40,14 @@ class Recommendation(NamedTuple):
 
 #: The rest of a reason that says no more than its kind, cause and times.
 _NO_MORE = Reason(0)[3:]  # type: ignore[arg-type]  # the kind does not matter here
+#: The same without counts of visits, which move with every visit as scores do.
+_NO_MORE_WORDS = _NO_MORE[2:]
 
 
 def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommendation]) -> int:
     """64 bits, equal for lists that read the same, on every platform; never 0, which means that there is no list yet.
 
-    The products, their order and their reasons count; scores may move freely.
+    The products, their order and their reasons count; scores may move freely, and so may the counts of visits in a reason.
     """
     # Ids hold no control characters (app/domain/validation.py), so these separators cannot be mistaken for a part of one.
     parts = []
@@ -53,8 +55,19 @@ def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommenda
         reason = recommendation.reason
         times = reason.times_seen
         seen = _SMALL[times] if times < len(_SMALL) else str(times)
-        parts.append(f"{recommendation.product_id}\x1f{_SMALL[reason.kind]}\x1f{reason.because_of}\x1f{seen}")
+        part = f"{recommendation.product_id}\x1f{_SMALL[reason.kind]}\x1f{reason.because_of}\x1f{seen}"
+        words = reason[5:] if isinstance(reason, Reason) else _words_of(reason)
+        if words != _NO_MORE_WORDS:
+            part += f"\x1f{words}"
+        parts.append(part)
     return int.from_bytes(blake2b("\x1e".join(parts).encode(), digest_size=8).digest(), "little") or 1
+
+
+def _words_of(message: update_pb2.Reason) -> tuple[str, tuple[int, str] | None, tuple[int, str] | None, int]:
+    """What a reason's message says beyond its kind, cause, times and visits, as the tuple says it."""
+    before = (message.price_before.minor_units, message.price_before.currency_code) if message.HasField("price_before") else None
+    now = (message.price_now.minor_units, message.price_now.currency_code) if message.HasField("price_now") else None
+    return message.category, before, now, message.interval_days
 
 
 def fill_update(

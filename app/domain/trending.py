@@ -17,6 +17,9 @@ KEPT_OPEN_PRODUCTS = 256
 KEPT_CLOSED_PRODUCTS = 64
 #: Products in the list of what trends.
 MAX_TRENDING = 60
+#: Products in the wider list, in which newer touches count more: after so many events of all shares together, half.
+MAX_TRENDS = 1_000
+TRENDS_HALF_LIFE_EVENTS = 5_000
 
 
 @dataclass(slots=True)
@@ -80,6 +83,28 @@ def trending_shares(trendings: Iterable[Trending]) -> list[tuple[str, float]]:
         event_count += covered
     best = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MAX_TRENDING]
     return [(product_id, count / event_count) for product_id, count in best]
+
+
+def decayed_trends(trendings: Iterable[Trending]) -> list[tuple[str, float]]:
+    """The best 1,000 products of the same blocks and their decayed shares of the touches, best first, ties by id.
+
+    A block counts by how many events came after it, in steps of blocks: what is newest counts whole.
+    """
+    parts = [trending for trending in trendings if trending.blocks]
+    weights: dict[str, float] = {}
+    total = 0.0
+    for trending in parts:
+        covered = 0
+        for block in reversed(trending.blocks):
+            worth = 0.5 ** (covered * len(parts) / TRENDS_HALF_LIFE_EVENTS)
+            for product_id, count in zip(block.product_ids, block.counts, strict=True):
+                weights[product_id] = weights.get(product_id, 0.0) + worth * count
+            covered += block.event_count
+            total += worth * block.event_count
+            if covered * len(parts) >= WINDOW_EVENTS:
+                break
+    best = sorted(weights.items(), key=lambda entry: (-entry[1], entry[0]))[:MAX_TRENDS]
+    return [(product_id, weight / total) for product_id, weight in best]
 
 
 def _keep_best(block: TrendingBlock, kept_products: int) -> None:

@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel
 
 from app.cli import COMMANDS
+from app.domain.strategies import STRATEGIES
 from app.metrics import REGISTRY
-from app.settings import Settings, TokenSettings, WebhookSettings, load_settings
+from app.settings import Settings, SlotSettings, StrategyName, TokenSettings, WebhookSettings, load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
@@ -45,7 +46,7 @@ def test_the_settings_file_shows_every_setting_with_its_default() -> None:
     # `#key = value` is a setting shown, `# words` is a comment.
     shown = tomllib.loads(re.sub(r"(?m)^#(?=[a-z\[])", "", SETTINGS_FILE))
     for section, model in sections().items():
-        if section in ("tokens", "targets"):
+        if section in ("tokens", "targets", "slots"):
             assert set(shown[section][0]) == set(model.model_fields), section
         else:
             defaults = {key: str(value) if isinstance(value, Path) else value for key, value in model().model_dump().items()}
@@ -53,6 +54,13 @@ def test_the_settings_file_shows_every_setting_with_its_default() -> None:
     for key, field in WebhookSettings.model_fields.items():
         if not field.is_required():
             assert shown["targets"][0][key] == field.default
+    assert shown["slots"] == [SlotSettings(name="for_you").model_dump()]
+
+
+def test_the_settings_file_names_every_strategy() -> None:
+    assert set(get_args(StrategyName)) == set(STRATEGIES)
+    described = SETTINGS_FILE.partition("take turns by their weights:")[2].partition(".")[0].replace("#", " ")
+    assert {name.strip() for name in described.split(",")} == set(STRATEGIES)
 
 
 def test_the_settings_file_loads_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
