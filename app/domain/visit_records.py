@@ -14,6 +14,9 @@ from app.domain.profile import Interaction
 from app.domain.visits import Visit, links_of
 from tidings.internal.v1.visits_pb2 import Visits
 
+#: Who asks, about which product, and when Kafka received the event that it goes back to, in ms since 1970.
+Question = tuple[str, str, int]
+
 
 class OutgoingVisits:
     """What the events of one batch mean for the items, by items partition.
@@ -99,6 +102,8 @@ class VisitRecord(NamedTuple):
     #: Of each visit whose weight is not 0.
     users: list[str]
     caused: list[int]
+    #: They change nothing, and are no part of any visit.
+    questions: list[Question]
 
     def since(self, offset: int) -> VisitRecord:
         """What events from this offset on caused."""
@@ -110,7 +115,7 @@ class VisitRecord(NamedTuple):
         return VisitRecord(
             self.source_partition, self.products,
             self.offsets[first:], self.items[first:], self.times[first:], self.weights[first:], self.counts[first:],
-            self.neighbours[link:], self.links[link:], self.users[arrival:], self.caused[arrival:],
+            self.neighbours[link:], self.links[link:], self.users[arrival:], self.caused[arrival:], self.questions,
         )  # fmt: skip
 
     def visits(self) -> Iterator[Visit]:
@@ -126,11 +131,12 @@ class VisitRecord(NamedTuple):
 def decode_visits(value: bytes) -> VisitRecord:
     """Raises DecodeError if the bytes are not a Visits message, or its lists do not fit together."""
     message = Visits.FromString(value)
+    products = message.products[:]
     record = VisitRecord(
-        message.source_partition, message.products[:],
+        message.source_partition, products,
         message.source_offsets[:], message.item_places[:], message.occurred_at_ms[:], message.weights[:], message.neighbour_counts[:],
         message.neighbour_places[:], message.neighbour_weights[:],
-        message.reply_to_user_ids[:], message.caused_at_ms[:],
+        message.reply_to_user_ids[:], message.caused_at_ms[:], _questions(message, products) if message.asked_places else [],
     )  # fmt: skip
     visits, links, arrivals = len(record.offsets), len(record.neighbours), len(record.users)
     if (
@@ -144,6 +150,25 @@ def decode_visits(value: bytes) -> VisitRecord:
     if record.offsets != sorted(record.offsets):
         raise DecodeError("the visits of a tidings.internal.v1.Visits must be in order of their offsets")
     return record
+
+
+def encode_questions(source_partition: int, questions: Iterable[Question]) -> bytes:
+    """A Visits message of nothing but questions."""
+    places: defaultdict[str, int] = defaultdict(count().__next__)
+    rows = [(user_id, places[product_id], caused_at_ms) for user_id, product_id, caused_at_ms in questions]
+    users, asked, caused = zip(*rows, strict=True) if rows else ((), (), ())
+    return Visits(
+        source_partition=source_partition, products=list(places), asking_user_ids=users, asked_places=asked, asked_caused_at_ms=caused
+    ).SerializeToString()
+
+
+def _questions(message: Visits, products: list[str]) -> list[Question]:
+    users, places, times = message.asking_user_ids[:], message.asked_places[:], message.asked_caused_at_ms[:]
+    if not len(users) == len(places) == len(times):
+        raise DecodeError("the lists of a tidings.internal.v1.Visits must be of one length")
+    if max(places) >= len(products):
+        raise DecodeError("a question of a tidings.internal.v1.Visits names a product that is not there")
+    return list(zip(users, [products[place] for place in places], times, strict=True))
 
 
 def encode_visits(source_partition: int, visits: Iterable[Visit]) -> bytes:

@@ -1,31 +1,47 @@
 """The agent that keeps, for each user, what the items answered.
 
 It stands apart from the fold of events: what the items answer is several times as large as a profile, and comes at other times.
+
+Where an item answers that it has few neighbours, these are asked for theirs (app/domain/held_neighbours.py). The questions leave before
+the answer counts as applied, so a crash may repeat one but not lose it; what answers a question asks nothing further.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
 from app import metrics
 from app.domain.held_neighbours import Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
-from app.domain.replies import decode_replies
+from app.domain.replies import Reply, decode_replies
+from app.domain.visit_records import encode_questions
 from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
-from app.streams.fold_profiles import MarkDirty
+from app.streams.fold_profiles import MAX_KNOWN_PRODUCTS, MarkDirty
+from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 NEIGHBOURS = Codec[HeldNeighbours](decode_held_neighbours, encode_held_neighbours, lambda _: HeldNeighbours(), wears=False)
+#: Questions in one record: a third of a megabyte, with the longest ids.
+MAX_QUESTIONS_IN_RECORD = 1_000
+
+#: By items partition: user and product → when Kafka received the event that it goes back to.
+_Questions = dict[int, dict[tuple[str, str], int]]
 
 
 class KeepNeighbours:
     """``apply`` is the agent; ``dirty`` is told of every user who may see another list now."""
 
-    def __init__(self, names: TopicNames, dirty: MarkDirty) -> None:
+    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty) -> None:
         self._names = names
         self._dirty = dirty
+        self._items_partition: Callable[[str], int] = lru_cache(MAX_KNOWN_PRODUCTS)(
+            lambda product_id: partition_of(product_id.encode(), partitions)
+        )
 
     def apply(self, unit: Unit[HeldNeighbours]) -> None:
         for record in unit.replayed:
@@ -33,29 +49,52 @@ class KeepNeighbours:
                 replies = decode_replies(record.value)
             except (DecodeError, TypeError):
                 continue  # on the dead-letter topic since its first time
-            for user_id, _, caused_at_ms in replies:
+            for user_id, _, caused_at_ms, _ in replies:
                 self._dirty(unit, user_id.encode(), caused_at_ms)
         outcomes: Counter[str] = Counter()
+        questions: _Questions = {}
         for record in unit.records():
             try:
                 replies = decode_replies(record.value)
-                answers = {value: Answer.of(value) for value in {value for _, value, _ in replies}}
+                lists = {value: NeighbourList.FromString(value) for value in {value for _, value, _, _ in replies}}
             except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
-            self._keep(unit, replies, answers, outcomes)
+            self._keep(unit, replies, lists, questions, outcomes)
+        self._ask(unit, questions)
         for name, count in outcomes.items():
             metrics.NEIGHBOURS.labels(name).inc(count)
 
     def _keep(
-        self, unit: Unit[HeldNeighbours], replies: list[tuple[str, bytes, int]], answers: dict[bytes, Answer], outcomes: Counter[str]
+        self,
+        unit: Unit[HeldNeighbours],
+        replies: list[Reply],
+        lists: dict[bytes, NeighbourList],
+        questions: _Questions,
+        outcomes: Counter[str],
     ) -> None:
         obtain, dirty = unit.state.obtain, self._dirty
+        answers = {value: Answer.of(value, message) for value, message in lists.items()}
         applied = 0
-        for user_id, value, caused_at_ms in replies:
+        for user_id, value, caused_at_ms, is_to_question in replies:
             key = user_id.encode()
-            if obtain(key).keep(answers[value]):
-                dirty(unit, key, caused_at_ms)
-                applied += 1
+            held = obtain(key)
+            if is_to_question:
+                if not held.keep_second_hop(answers[value]):
+                    continue
+            else:
+                if not held.keep(answers[value]):
+                    continue
+                for product_id in held.to_ask(lists[value]):
+                    questions.setdefault(self._items_partition(product_id), {}).setdefault((user_id, product_id), caused_at_ms)
+            dirty(unit, key, caused_at_ms)
+            applied += 1
         outcomes["applied"] += applied
         outcomes["outdated"] += len(replies) - applied
+
+    def _ask(self, unit: Unit[HeldNeighbours], questions: _Questions) -> None:
+        for partition, asked in questions.items():
+            rows = [(user_id, product_id, caused_at_ms) for (user_id, product_id), caused_at_ms in asked.items()]
+            for start in range(0, len(rows), MAX_QUESTIONS_IN_RECORD):
+                value = encode_questions(unit.partition, rows[start : start + MAX_QUESTIONS_IN_RECORD])
+                unit.emit(self._names.visits, partition, None, value)

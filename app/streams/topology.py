@@ -7,6 +7,7 @@ events ──► fold_profiles ──► profiles ─────┬──► ra
              │ neighbours                  │
              ▼                             │
            keep_neighbours ──► neighbours ─┘
+products ──► fold_products ──► products ──► catalog (a copy on every worker)
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from app.destinations.requests import Rendered
 from app.domain.fields import email_is_denied
 from app.engine import EngineApp, EngineOptions, Table
 from app.settings import Settings
+from app.streams.catalog import CatalogCopy
 from app.streams.fold_items import ITEMS, FoldItems
+from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
@@ -43,6 +46,8 @@ class Topology:
     app: EngineApp
     views: TableViews
     deliverer: Deliverer
+    #: Before its ``caught_up`` is set, it is not all there.
+    catalog: CatalogCopy
     #: What runs beside the agents, until cancelled.
     background: list[Callable[[], Awaitable[None]]]
 
@@ -64,6 +69,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     items = table("items", ITEMS)
     neighbours = table("neighbours", NEIGHBOURS)
     outbox = table("outbox", OUTBOX)
+    products = table("products", PRODUCTS)
 
     def partition_of_id(id: str) -> int:
         return partition_of(id.encode(), partitions)
@@ -86,6 +92,15 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         settings=settings.delivery,
     )
     shares = Shares(app, profiles, names.shares, partitions=partitions, interval_seconds=settings.ranking.share_interval_seconds)
+    catalog = CatalogCopy(
+        app.reader_client,
+        names.changelogs["products"],
+        partitions,
+        worker.data_dir / "catalog.db",
+        cache_products=worker.catalog_cache_products,
+        block_cache_bytes=worker.block_cache_bytes,
+        ends_are_exact=not kafka.allow_unfenced,
+    )
     ranker = RankUsers(
         app,
         profiles,
@@ -100,7 +115,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
-    app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, ranker.dirty).apply)
+    app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, partitions, ranker.dirty).apply)
+    app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply)
 
     pending = PendingScan(store, deliverer.due, app.fail)
 
@@ -126,7 +142,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)
     views = TableViews(app, profiles, items, neighbours, outbox, partitions=partitions, advertised_url=advertised_url)
-    return Topology(app, views, deliverer, [shares.follow, shares.publish, deliverer.wait, views.report])
+    return Topology(app, views, deliverer, catalog, [shares.follow, shares.publish, catalog.follow, deliverer.wait, views.report])
 
 
 def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseException], None] | None) -> EngineApp:

@@ -23,6 +23,7 @@ from tests.agents.worlds import (
     Record,
     bad_record,
     event_records,
+    questions_record,
     viewed,
     visit,
     visits_record,
@@ -45,7 +46,7 @@ async def test_an_answer_carries_the_list_as_it_is_after_the_whole_unit_and_the_
     bench.feed([visits_record(0, [visit("shoe", 7, "hat", "anna")]), visits_record(1, [visit("shoe", 9, "sock", "anna")])])
 
     [(_, _, value)] = bench.emitted(NAMES.neighbours)
-    [(user, answer, caused_at_ms)] = decode_replies(value)
+    [(user, answer, caused_at_ms, _)] = decode_replies(value)
     neighbours = NeighbourList.FromString(answer)
     assert (user, neighbours.product_id, sorted(neighbours.neighbour_ids)) == ("anna", "shoe", ["hat", "sock"])
     assert neighbours.visit_count == 2
@@ -147,6 +148,21 @@ def test_the_items_of_the_largest_record_of_visits_fit_a_changelog_batch() -> No
     items = MAX_VISITS_IN_RECORD - 1 + MAX_ORDER_LINES + MAX_DISTANCE  # and one order of new products
 
     assert WorkerSettings().batch_max_bytes + items * len(encode_item(largest)) < MAX_BATCH_BYTES
+
+
+async def test_a_question_is_answered_changes_nothing_and_moves_no_mark() -> None:
+    bench = ItemsBench()
+    bench.feed([visits_record(0, [visit("shoe", 7, "hat", "anna")])])
+    before, marks = dict(bench.state.bytes_by_key), dict(bench.state.marks)
+    bench.outputs.clear()
+
+    bench.feed([questions_record(1, ("ben", "shoe"), ("ben", "nobody's"), source_partition=2)])
+
+    assert bench.state.bytes_by_key == before
+    assert bench.state.marks == marks
+    [(partition, _, value)] = bench.emitted(NAMES.neighbours)
+    [(user, answer, _, is_to_question)] = decode_replies(value)
+    assert (partition, user, NeighbourList.FromString(answer).product_id, is_to_question) == (2, "ben", "shoe", True)
 
 
 async def test_what_events_cause_is_what_items_learn() -> None:

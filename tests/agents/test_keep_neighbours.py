@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, Answer
+from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, MAX_QUESTIONS, MAX_SECOND_HOP_LISTS, Answer
 from app.domain.items import REPLY_NEIGHBOURS
+from app.domain.replies import encode_replies
 from app.domain.validation import MAX_PRODUCT_ID_BYTES
+from app.domain.visit_records import decode_visits
 from app.engine.fence import MAX_BATCH_BYTES
 from app.settings import WorkerSettings
 from app.streams.fold_items import MAX_REPLIES_IN_RECORD
 from app.streams.keep_neighbours import NEIGHBOURS
-from tests.agents.worlds import NAMES, NOW_MS, NeighboursBench, bad_record, neighbours_record
+from app.streams.publisher import partition_of
+from tests.agents.worlds import NAMES, NOW_MS, NeighboursBench, Record, bad_record, neighbours_record
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 
@@ -42,6 +45,34 @@ async def test_an_older_answer_changes_nothing_and_makes_nobody_dirty() -> None:
     assert unit.taken == 1
 
 
+def linked(user: str, product: str, neighbours: int) -> tuple[str, bytes, int, bool]:
+    ids = [f"{product}{number}" for number in range(neighbours)]
+    answer = NeighbourList(product_id=product, visit_count=1, neighbour_ids=ids, scores=[1.0] * neighbours)
+    return user, answer.SerializeToString(), NOW_MS, False
+
+
+def asked(bench: NeighboursBench) -> set[tuple[int, str, str]]:
+    """(items partition, user, product)"""
+    records = [(partition, decode_visits(value)) for partition, _, value in bench.emitted(NAMES.visits)]
+    return {(partition, user, product) for partition, record in records for user, product, _ in record.questions}
+
+
+async def test_where_an_item_has_few_neighbours_the_best_are_asked_for_theirs_at_their_partitions_once() -> None:
+    bench = NeighboursBench()
+    replies = [linked("anna", "few", REPLY_NEIGHBOURS - 1), linked("anna", "many", REPLY_NEIGHBOURS)]
+    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies(replies))])
+    assert asked(bench) == {(partition_of(f"few{n}".encode(), 4), "anna", f"few{n}") for n in range(MAX_QUESTIONS)}
+
+    answers = [(user, value, at_ms, True) for user, value, at_ms, _ in (linked("anna", f"few{n}", 3) for n in range(MAX_QUESTIONS))]
+    bench.outputs.clear()
+    bench.dirty.clear()
+    bench.feed([Record(NAMES.neighbours, 0, 1, NOW_MS, None, encode_replies(answers))])
+    assert asked(bench) == set(), "what answers a question asks nothing further"
+    assert list(bench.lists("anna")) == ["few", "many"]
+    assert bench.state.get(b"anna").neighbours("few0") == (1.0, ["few00", "few01", "few02"], [1.0] * 3)
+    assert bench.dirty == [(b"anna", NOW_MS)] * MAX_QUESTIONS
+
+
 async def test_replayed_answers_make_their_users_dirty_again_and_change_nothing() -> None:
     bench = NeighboursBench()
     record = neighbours_record(0, ("anna", "shoe", 5))
@@ -70,10 +101,11 @@ def test_a_unit_of_the_largest_record_fits_a_changelog_batch() -> None:
     """The largest value times the users of one record, beside a full unit: a record cannot be cut, so this must hold by its making."""
     product = "p" * MAX_PRODUCT_ID_BYTES
     largest = NEIGHBOURS.new(b"anna")
-    for number in range(MAX_NEIGHBOUR_LISTS):
+    for number in range(MAX_NEIGHBOUR_LISTS + MAX_SECOND_HOP_LISTS):
         answer = NeighbourList(
             product_id=f"{number:0{MAX_PRODUCT_ID_BYTES}}", visit_count=1 << 40, neighbour_ids=[product] * REPLY_NEIGHBOURS,
             scores=[1.0] * REPLY_NEIGHBOURS,
         )
-        largest.keep(Answer.of(answer.SerializeToString()))
+        keep = largest.keep if number < MAX_NEIGHBOUR_LISTS else largest.keep_second_hop
+        keep(Answer.of(answer.SerializeToString()))
     assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * len(NEIGHBOURS.encode(largest)) < MAX_BATCH_BYTES

@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from app.domain.items import ItemState
+from app.domain.product_validation import product_key
 from app.domain.replies import decode_replies, encode_replies
-from app.domain.visit_records import decode_visits, encode_visits
+from app.domain.visit_records import decode_visits, encode_questions, encode_visits
 from app.domain.visits import Visit
 from app.engine.commit import Unit
 from app.engine.table import Codec
 from app.settings import KafkaSettings
 from app.streams.fold_items import ITEMS, FoldItems
+from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event, OrderLine
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
+from tidings.products.v1.product_pb2 import Product
+from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -60,6 +64,11 @@ class DictState:
             self._objects[key] = self._codec_of(key).new(key)
         self._changed.add(key)
         return self._objects[key]
+
+    def delete(self, key: bytes) -> None:
+        self._objects.pop(key, None)
+        self.bytes_by_key.pop(key, None)
+        self._changed.discard(key)
 
     def applied(self, source: bytes) -> int:
         return self.marks.get(source, 0)
@@ -119,12 +128,21 @@ class ProfilesBench(Bench):
 class NeighboursBench(Bench):
     def __init__(self) -> None:
         self.dirty: list[tuple[bytes, int]] = []
-        agent = KeepNeighbours(NAMES, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)))
+        agent = KeepNeighbours(NAMES, 4, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)))
         super().__init__(agent.apply, DictState(NEIGHBOURS))
 
     def lists(self, user_id: str) -> dict[str, NeighbourList]:
         """What the user holds, by product, answered longest ago first."""
         return {answer.product_id: answer for answer in self.state.get(user_id.encode()).messages()}
+
+
+class ProductsBench(Bench):
+    def __init__(self, partitions: int = 4, number: int = 0, home: Callable[[bytes, int], int] | None = None) -> None:
+        home = home or (lambda product_id, partitions: number)  # whatever a test names lives here, unless it says otherwise
+        super().__init__(FoldProducts(NAMES, partitions, home).apply, DictState(PRODUCTS, number=number))
+
+    def entry(self, product_id: str) -> CatalogEntry | None:
+        return self.state.get(product_id.encode())
 
 
 class ItemsBench(Bench):
@@ -139,7 +157,7 @@ class ItemsBench(Bench):
         return [
             (partition, user_id, NeighbourList.FromString(answer).product_id)
             for partition, _, value in self.emitted(NAMES.neighbours)
-            for user_id, answer, _ in decode_replies(value)
+            for user_id, answer, _, _ in decode_replies(value)
         ]
 
 
@@ -170,6 +188,18 @@ def event_records(*events: Event, first_offset: int = 0, partition: int = 0) -> 
     ]
 
 
+def product_records(*products: Product, first_offset: int = 0, partition: int = 0) -> list[Record]:
+    return [
+        Record(NAMES.products, partition, offset, NOW_MS + offset, product_key(product), product.SerializeToString())
+        for offset, product in enumerate(products, first_offset)
+    ]
+
+
+def gone(key: bytes, offset: int) -> Record:
+    """A record without a value, of the products topic."""
+    return Record(NAMES.products, 0, offset, NOW_MS + offset, key, None)
+
+
 def bad_record(value: bytes | None, offset: int = 0, key: bytes | None = b"anna", topic: str = NAMES.events) -> Record:
     return Record(topic, 0, offset, NOW_MS, key, value)
 
@@ -186,9 +216,16 @@ def visits_record(offset: int, visits: Iterable[Visit], source_partition: int = 
     return Record(NAMES.visits, partition, offset, NOW_MS, None, encode_visits(source_partition, list(visits)))
 
 
+def questions_record(offset: int, *questions: tuple[str, str], source_partition: int = 0) -> Record:
+    """Questions as (user, product)."""
+    value = encode_questions(source_partition, [(user, product, NOW_MS) for user, product in questions])
+    return Record(NAMES.visits, 0, offset, NOW_MS, None, value)
+
+
 def neighbours_record(offset: int, *replies: tuple[str, str, int]) -> Record:
     """Replies as (user, product, the item's visit count)."""
     value = encode_replies(
-        (user, NeighbourList(product_id=product, visit_count=count).SerializeToString(), NOW_MS + count) for user, product, count in replies
+        (user, NeighbourList(product_id=product, visit_count=count).SerializeToString(), NOW_MS + count, False)
+        for user, product, count in replies
     )
     return Record(NAMES.neighbours, 0, offset, NOW_MS, None, value)

@@ -246,7 +246,7 @@ class Owner:
         self._agents = {
             "profiles": FoldProfiles(NAMES, broker.partitions, self._dirty).apply,
             "items": FoldItems(NAMES).apply,
-            "neighbours": KeepNeighbours(NAMES, self._dirty).apply,
+            "neighbours": KeepNeighbours(NAMES, broker.partitions, self._dirty).apply,
         }
         self._task = asyncio.create_task(self._guarded_recovery())
 

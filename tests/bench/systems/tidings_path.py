@@ -96,7 +96,7 @@ def build_stage(run: Assignment, stage: Stage) -> EngineApp:
         items = app.tables.add(Table(app, name="items", codec=ITEMS, partitions=partitions, cache_objects=cache_objects))
         app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
         neighbours = app.tables.add(Table(app, name="neighbours", codec=NEIGHBOURS, partitions=partitions, cache_objects=cache_objects))
-        app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, lambda *_: None).apply)
+        app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, partitions, lambda *_: None).apply)
     apply = FoldProfiles(names, partitions, lambda *_: None).apply if stage in (Stage.VISITS, Stage.ITEMS) else _fold(stage)
     app.batched_agent("fold_profiles", profiles, [names.events], apply)
     return app

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from google.protobuf.message import DecodeError
 
-from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
+from app.domain.held_neighbours import (
+    MAX_NEIGHBOUR_LISTS,
+    MAX_QUESTIONS,
+    MAX_SECOND_HOP_LISTS,
+    Answer,
+    HeldNeighbours,
+    decode_held_neighbours,
+    encode_held_neighbours,
+)
+from app.domain.items import REPLY_NEIGHBOURS
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 
@@ -38,10 +47,48 @@ def test_what_is_stored_is_a_message_and_comes_back_in_its_order():
     held = HeldNeighbours()
     for product, count in (("b", 3), ("a", 1), ("c" * 200, 1 << 40), ("b", 4)):
         held.keep(answer(product, count, x=0.5, y=0.25))
+        held.keep_second_hop(answer("far " + product, count, z=0.5))
     value = encode_held_neighbours(held)
     assert list(UserNeighbours.FromString(value).lists) == held.messages()
-    assert list(decode_held_neighbours(value).answers.items()) == list(held.answers.items())
+    assert [message.product_id for message in UserNeighbours.FromString(value).second_hop] == list(held.second_hop)
+    stored = decode_held_neighbours(value)
+    assert list(stored.answers.items()) == list(held.answers.items())
+    assert list(stored.second_hop.items()) == list(held.second_hop.items())
     assert decode_held_neighbours(encode_held_neighbours(HeldNeighbours())).answers == {}
+
+
+def test_an_item_with_few_neighbours_makes_the_best_of_them_be_asked_and_one_with_many_none():
+    few = answer("p", **{f"n{number}": 1.0 for number in range(REPLY_NEIGHBOURS - 1)}).message()
+    assert HeldNeighbours().to_ask(few) == [f"n{number}" for number in range(MAX_QUESTIONS)]
+    many = answer("p", **{f"n{number}": 1.0 for number in range(REPLY_NEIGHBOURS)}).message()
+    assert HeldNeighbours().to_ask(many) == []
+
+
+def test_what_is_held_is_not_asked_for_again():
+    held = HeldNeighbours()
+    held.keep(answer("a"))
+    held.keep_second_hop(answer("b"))
+    assert held.to_ask(answer("p", a=3.0, b=2.0, c=1.0).message()) == ["c"]
+
+
+def test_answers_of_the_second_hop_are_held_apart_and_push_out_only_each_other():
+    held = HeldNeighbours()
+    for number in range(MAX_NEIGHBOUR_LISTS):
+        held.keep(answer(f"p{number}"))
+    for number in range(MAX_SECOND_HOP_LISTS + 1):
+        assert held.keep_second_hop(answer(f"n{number}", x=1.0))
+    assert list(held.answers) == [f"p{number}" for number in range(MAX_NEIGHBOUR_LISTS)]
+    assert list(held.second_hop) == [f"n{number}" for number in range(1, MAX_SECOND_HOP_LISTS + 1)]
+    assert held.neighbours("n1") == (1.0, ["x"], [1.0])
+    assert not held.keep_second_hop(answer("n1"))
+
+
+def test_a_neighbour_that_is_touched_moves_to_what_was_touched():
+    held = HeldNeighbours()
+    held.keep_second_hop(answer("n"))
+    held.keep(answer("n"))
+    assert (list(held.answers), list(held.second_hop)) == (["n"], [])
+    assert not held.keep_second_hop(answer("n", 2))
 
 
 def test_bytes_that_are_no_answers_are_refused():

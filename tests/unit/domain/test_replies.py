@@ -10,19 +10,27 @@ from hypothesis import strategies as st
 from app.domain.replies import decode_replies, encode_replies
 from tidings.internal.v1.neighbours_pb2 import Neighbours
 
-REPLIES = st.tuples(st.text(max_size=5), st.sampled_from([b"", b"one list", b"another"]), st.integers(0, 1 << 42))
+REPLIES = st.tuples(st.text(max_size=5), st.sampled_from([b"", b"one list", b"another"]), st.integers(0, 1 << 42), st.booleans())
 
 
 @given(st.lists(REPLIES, max_size=20))
-def test_replies_are_read_as_they_were_written(replies):
-    assert decode_replies(encode_replies(replies)) == replies
+def test_replies_are_read_as_they_were_written_answers_to_questions_last(replies):
+    visits, questions = ([reply for reply in replies if reply[3] is kind] for kind in (False, True))
+    assert decode_replies(encode_replies(replies)) == visits + questions
 
 
 def test_a_list_is_written_once_and_read_as_one_object_however_many_get_it():
-    value = encode_replies([("ada", b"a list", 1), ("bob", b"another", 2), ("eve", b"a list", 3)])
+    value = encode_replies([("ada", b"a list", 1, False), ("bob", b"another", 2, False), ("eve", b"a list", 3, True)])
     assert list(Neighbours.FromString(value).lists) == [b"a list", b"another"]
-    (_, first, _), _, (_, third, _) = decode_replies(value)
+    (_, first, _, _), _, (_, third, _, _) = decode_replies(value)
     assert first is third
+
+
+def test_a_record_with_more_answers_to_questions_than_replies_is_not_read():
+    message = Neighbours.FromString(encode_replies([("ada", b"a list", 1, True)]))
+    message.answers_to_questions = 2
+    with pytest.raises(DecodeError, match="more answers to questions"):
+        decode_replies(message.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -36,7 +44,7 @@ def test_a_list_is_written_once_and_read_as_one_object_however_many_get_it():
     ],
 )
 def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken, why):
-    message = Neighbours.FromString(encode_replies([("ada", b"a list", 1)]))
+    message = Neighbours.FromString(encode_replies([("ada", b"a list", 1, False)]))
     for name, values in broken.items():
         message.ClearField(name)
         getattr(message, name).extend(values)

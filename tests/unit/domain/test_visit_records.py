@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.profile import Interaction
-from app.domain.visit_records import OutgoingVisits, decode_visits, encode_visits
+from app.domain.visit_records import OutgoingVisits, decode_visits, encode_questions, encode_visits
 from app.domain.visits import Visit, visits_of
 from tests.unit.domain.event_worlds import NOON_MS
 from tidings.internal.v1.visits_pb2 import Visits
@@ -114,6 +114,26 @@ def test_what_was_applied_before_is_left_out(events, offset):
 )
 def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken, why):
     message = Visits.FromString(encode_visits(0, [Visit(0, "i", NOON_MS, 1, "ada", 5, ("n",), (5,))]))
+    for name, values in broken.items():
+        message.ClearField(name)
+        getattr(message, name).extend(values)
+    with pytest.raises(DecodeError, match=why):
+        decode_visits(message.SerializeToString())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ada", "bob"]), PRODUCTS, st.integers(0, 1 << 42)), max_size=9))
+def test_questions_are_read_as_they_were_written_and_are_no_visits(questions):
+    record = decode_visits(encode_questions(3, questions))
+    assert (record.source_partition, record.questions) == (3, questions)
+    assert list(record.since(7).visits()) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [({"asking_user_ids": []}, "one length"), ({"asked_caused_at_ms": [1, 2]}, "one length"), ({"asked_places": [1]}, "not there")],
+)
+def test_questions_whose_lists_do_not_fit_together_are_not_read(broken, why):
+    message = Visits.FromString(encode_questions(0, [("ada", "p", 5)]))
     for name, values in broken.items():
         message.ClearField(name)
         getattr(message, name).extend(values)

@@ -24,13 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidings/internal/v1/neighbours.proto\x12\x13tidings.internal.v1\"g\n\nNeighbours\x12\r\n\x05lists\x18\x02 \x03(\x0c\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12\x13\n\x0blist_places\x18\x04 \x03(\r\x12\x14\n\x0c\x63\x61used_at_ms\x18\x05 \x03(\x03J\x04\x08\x01\x10\x02R\x07repliesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidings/internal/v1/neighbours.proto\x12\x13tidings.internal.v1\"\x85\x01\n\nNeighbours\x12\r\n\x05lists\x18\x02 \x03(\x0c\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12\x13\n\x0blist_places\x18\x04 \x03(\r\x12\x14\n\x0c\x63\x61used_at_ms\x18\x05 \x03(\x03\x12\x1c\n\x14\x61nswers_to_questions\x18\x06 \x01(\rJ\x04\x08\x01\x10\x02R\x07repliesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.internal.v1.neighbours_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NEIGHBOURS']._serialized_start=61
-  _globals['_NEIGHBOURS']._serialized_end=164
+  _globals['_NEIGHBOURS']._serialized_start=62
+  _globals['_NEIGHBOURS']._serialized_end=195
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/internal/v1/visits.proto\x12\x13tidings.internal.v1\"\xc1\x02\n\x06Visits\x12\x18\n\x10source_partition\x18\x01 \x01(\r\x12\x10\n\x08products\x18\x0c \x03(\t\x12\x16\n\x0esource_offsets\x18\x02 \x03(\x03\x12\x13\n\x0bitem_places\x18\r \x03(\r\x12\x16\n\x0eoccurred_at_ms\x18\x04 \x03(\x03\x12\x0f\n\x07weights\x18\x06 \x03(\x04\x12\x18\n\x10neighbour_counts\x18\t \x03(\r\x12\x18\n\x10neighbour_places\x18\x0e \x03(\r\x12\x19\n\x11neighbour_weights\x18\x0b \x03(\x04\x12\x19\n\x11reply_to_user_ids\x18\x07 \x03(\t\x12\x14\n\x0c\x63\x61used_at_ms\x18\x08 \x03(\x03J\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06J\x04\x08\n\x10\x0bR\x0bproduct_idsR\x07windowsR\rneighbour_idsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/internal/v1/visits.proto\x12\x13tidings.internal.v1\"\x8c\x03\n\x06Visits\x12\x18\n\x10source_partition\x18\x01 \x01(\r\x12\x10\n\x08products\x18\x0c \x03(\t\x12\x16\n\x0esource_offsets\x18\x02 \x03(\x03\x12\x13\n\x0bitem_places\x18\r \x03(\r\x12\x16\n\x0eoccurred_at_ms\x18\x04 \x03(\x03\x12\x0f\n\x07weights\x18\x06 \x03(\x04\x12\x18\n\x10neighbour_counts\x18\t \x03(\r\x12\x18\n\x10neighbour_places\x18\x0e \x03(\r\x12\x19\n\x11neighbour_weights\x18\x0b \x03(\x04\x12\x19\n\x11reply_to_user_ids\x18\x07 \x03(\t\x12\x14\n\x0c\x63\x61used_at_ms\x18\x08 \x03(\x03\x12\x17\n\x0f\x61sking_user_ids\x18\x0f \x03(\t\x12\x14\n\x0c\x61sked_places\x18\x10 \x03(\r\x12\x1a\n\x12\x61sked_caused_at_ms\x18\x11 \x03(\x03J\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06J\x04\x08\n\x10\x0bR\x0bproduct_idsR\x07windowsR\rneighbour_idsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.internal.v1.visits_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VISITS']._serialized_start=58
-  _globals['_VISITS']._serialized_end=379
+  _globals['_VISITS']._serialized_end=454
 # @@protoc_insertion_point(module_scope)

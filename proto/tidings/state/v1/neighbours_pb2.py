@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidings/state/v1/neighbours.proto\x12\x10tidings.state.v1\"@\n\x0eUserNeighbours\x12.\n\x05lists\x18\x01 \x03(\x0b\x32\x1f.tidings.state.v1.NeighbourList\"\xb2\x01\n\rNeighbourList\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bvisit_count\x18\x02 \x01(\x04\x12\x15\n\rneighbour_ids\x18\x03 \x03(\t\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\x12\x16\n\x0epurchase_count\x18\x06 \x01(\x04\x12\x12\n\nbought_ids\x18\x07 \x03(\t\x12\x15\n\rbought_counts\x18\x08 \x03(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidings/state/v1/neighbours.proto\x12\x10tidings.state.v1\"u\n\x0eUserNeighbours\x12.\n\x05lists\x18\x01 \x03(\x0b\x32\x1f.tidings.state.v1.NeighbourList\x12\x33\n\nsecond_hop\x18\x02 \x03(\x0b\x32\x1f.tidings.state.v1.NeighbourList\"\xb2\x01\n\rNeighbourList\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bvisit_count\x18\x02 \x01(\x04\x12\x15\n\rneighbour_ids\x18\x03 \x03(\t\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\x12\x16\n\x0epurchase_count\x18\x06 \x01(\x04\x12\x12\n\nbought_ids\x18\x07 \x03(\t\x12\x15\n\rbought_counts\x18\x08 \x03(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.state.v1.neighbours
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USERNEIGHBOURS']._serialized_start=55
-  _globals['_USERNEIGHBOURS']._serialized_end=119
-  _globals['_NEIGHBOURLIST']._serialized_start=122
-  _globals['_NEIGHBOURLIST']._serialized_end=300
+  _globals['_USERNEIGHBOURS']._serialized_end=172
+  _globals['_NEIGHBOURLIST']._serialized_start=175
+  _globals['_NEIGHBOURLIST']._serialized_end=353
 # @@protoc_insertion_point(module_scope)

@@ -7,10 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UserNeighbours(_message.Message):
-    __slots__ = ("lists",)
+    __slots__ = ("lists", "second_hop")
     LISTS_FIELD_NUMBER: _ClassVar[int]
+    SECOND_HOP_FIELD_NUMBER: _ClassVar[int]
     lists: _containers.RepeatedCompositeFieldContainer[NeighbourList]
-    def __init__(self, lists: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ...) -> None: ...
+    second_hop: _containers.RepeatedCompositeFieldContainer[NeighbourList]
+    def __init__(self, lists: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ..., second_hop: _Optional[_Iterable[_Union[NeighbourList, _Mapping]]] = ...) -> None: ...
 
 class NeighbourList(_message.Message):
     __slots__ = ("product_id", "visit_count", "neighbour_ids", "scores", "counts", "purchase_count", "bought_ids", "bought_counts")
