@@ -30,6 +30,22 @@ class Reason(NamedTuple):
     interval_days: int = 0
 
 
+def reason_of(message: update_pb2.Reason) -> Reason:
+    """The plain value of a message."""
+    before, now = message.price_before, message.price_now
+    return Reason(
+        message.kind,
+        message.because_of,
+        message.times_seen,
+        message.together,
+        message.visits,
+        message.category,
+        (before.minor_units, before.currency_code) if message.HasField("price_before") else None,
+        (now.minor_units, now.currency_code) if message.HasField("price_now") else None,
+        message.interval_days,
+    )
+
+
 class Recommendation(NamedTuple):
     """The message of the same name as a plain value."""
 
@@ -56,18 +72,11 @@ def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommenda
         times = reason.times_seen
         seen = _SMALL[times] if times < len(_SMALL) else str(times)
         part = f"{recommendation.product_id}\x1f{_SMALL[reason.kind]}\x1f{reason.because_of}\x1f{seen}"
-        words = reason[5:] if isinstance(reason, Reason) else _words_of(reason)
+        words = reason[5:] if isinstance(reason, Reason) else reason_of(reason)[5:]
         if words != _NO_MORE_WORDS:
             part += f"\x1f{words}"
         parts.append(part)
     return int.from_bytes(blake2b("\x1e".join(parts).encode(), digest_size=8).digest(), "little") or 1
-
-
-def _words_of(message: update_pb2.Reason) -> tuple[str, tuple[int, str] | None, tuple[int, str] | None, int]:
-    """What a reason's message says beyond its kind, cause, times and visits, as the tuple says it."""
-    before = (message.price_before.minor_units, message.price_before.currency_code) if message.HasField("price_before") else None
-    now = (message.price_now.minor_units, message.price_now.currency_code) if message.HasField("price_now") else None
-    return message.category, before, now, message.interval_days
 
 
 def fill_update(

@@ -54,9 +54,9 @@ def _links(query: Query, product_id: str) -> dict[str, float]:
 def _candidates(query: Query, seen: CatalogProduct, links: dict[str, float]) -> list[str]:
     """Neighbours and products of the same categories, each category with its part of the room."""
     found = dict.fromkeys(sorted(links, key=lambda product_id: (-links[product_id], product_id))[: MAX_CANDIDATES // 2])
-    room = MAX_CANDIDATES - len(found)
+    room = (MAX_CANDIDATES - len(found)) // max(1, len(seen.categories))
     for category in seen.categories:
-        found.update(dict.fromkeys(query.catalog.in_category(category, room // len(seen.categories) + 1)))
+        found.update(dict.fromkeys(query.catalog.in_category(category, MAX_CANDIDATES, query.now_ms)[:room]))
     return list(found)[:MAX_CANDIDATES]
 
 
