@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from app.domain.cart import add_to_cart, clear_ordered, remove_from_cart
 from app.domain.fields import change_consent, change_fields, profiling_is_denied
+from app.domain.purchases import remember_purchase
 from app.domain.reminders import HISTORY_DEPTH
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.profile_pb2 import (
@@ -128,6 +129,8 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
             session = _join_session(profile, event, at_ms)
             products = list(dict.fromkeys([line.product_id for line in event.order_placed.lines]))
             clear_ordered(profile, products, at_ms)
+            for product_id in products:
+                remember_purchase(profile, product_id, at_ms)
             return Applied(tuple([_touch(profile, session, p, INTERACTION_KIND_PURCHASE, at_ms) for p in products]))
         case "email_opened":
             email = profile.email
