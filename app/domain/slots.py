@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from app.domain.catalog import LEVEL, CatalogProduct
+from app.domain.catalog import LEVEL, Catalog, CatalogProduct
 from app.domain.recommendations import Recommendation
-from app.domain.rules import Filters, Rules, holds
+from app.domain.rules import Filters, Person, Rules, holds
 from app.domain.strategies import STRATEGIES, Query, Strategy
 from app.domain.strategies.query import MAX_PROPOSED
 from app.expressions import Expression, compile_expression
@@ -125,6 +125,12 @@ def recommend(query: Query, slot: Slot, rules: Rules, *, explain: bool = False) 
     return _Choice(query, slot, rules, explain).made()
 
 
+def may_be_shown(product_id: str, slot: Slot, rules: Rules, person: Person, catalog: Catalog, now_ms: int) -> bool:
+    """Whether rules and filters admit a product that was chosen before. Caps were kept when it was."""
+    shows_uncatalogued = slot.uncatalogued == "show" or catalog.is_empty
+    return _admits(product_id, catalog.product(product_id), slot, rules, person, now_ms, shows_uncatalogued)
+
+
 class _Choice:
     """A list while it is made."""
 
@@ -225,14 +231,7 @@ class _Choice:
         return proposed._replace(score=score)
 
     def _admits(self, product_id: str, product: CatalogProduct | None) -> bool:
-        if product is None:
-            if not self._shows_uncatalogued:
-                return False
-            if self._rules.admits_the_unknown and self._slot.filters is None:
-                return True
-            product = CatalogProduct(product_id)
-        filters = self._slot.filters
-        return self._rules.admits(product, self._person, self._query.now_ms) and (filters is None or filters.admits(product))
+        return _admits(product_id, product, self._slot, self._rules, self._person, self._query.now_ms, self._shows_uncatalogued)
 
     def _rule_of(self, product_id: str, product: CatalogProduct | None) -> str | None:
         if product is None:
@@ -265,3 +264,16 @@ class _Choice:
         if self._slot.category_level == "full":
             return set(product.categories)
         return {category.split(LEVEL)[0] for category in product.categories}
+
+
+def _admits(
+    product_id: str, product: CatalogProduct | None, slot: Slot, rules: Rules, person: Person, now_ms: int, shows_uncatalogued: bool
+) -> bool:
+    if product is None:
+        if not shows_uncatalogued:
+            return False
+        if rules.admits_the_unknown and slot.filters is None:
+            return True
+        product = CatalogProduct(product_id)
+    filters = slot.filters
+    return rules.admits(product, person, now_ms) and (filters is None or filters.admits(product))
