@@ -73,6 +73,12 @@ VISITS = Counter("tidings_visits_total", "Item visits by outcome: applied, dupli
 NEIGHBOURS = Counter(
     "tidings_neighbours_total", "Neighbour lists by outcome: applied, outdated.", ["outcome"], registry=REGISTRY
 )
+PRODUCTS = Counter(
+    "tidings_products_total",
+    "Records of the products topic by outcome: applied, unchanged (nothing new in it), deleted, dead_lettered.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 RANKINGS = Counter("tidings_rankings_total", "Rankings by outcome: changed, unchanged.", ["outcome"], registry=REGISTRY)
 DELIVERIES = Counter(
     "tidings_deliveries_total",
@@ -101,6 +107,21 @@ RECOVERED = Counter(
 )
 REBALANCES = Counter("tidings_rebalances_total", "Assignments received from the group.", registry=REGISTRY)
 FENCED = Gauge("tidings_fence_active", "1 while partition writers are fenced by the broker (0 on the embedded broker).", registry=REGISTRY)
+CATALOG_PRODUCTS = Gauge("tidings_catalog_products_count", "Products listed in this worker's copy of the catalog.", registry=REGISTRY)
+CATALOG_BYTES = Gauge("tidings_catalog_bytes", "Bytes on disk of this worker's copy of the catalog.", registry=REGISTRY)
+CATALOG_CHANGES = Counter(
+    "tidings_catalog_changes_total", "Changelog records of the products table that this worker's copy took over.", registry=REGISTRY
+)
+CATALOG_LAG = Gauge(
+    "tidings_catalog_lag_records", "Records of the products table's changelog that this worker's copy has not taken over yet.",
+    registry=REGISTRY,
+)
+PRODUCT_TO_CATALOG = Histogram(
+    "tidings_product_to_catalog_seconds",
+    "From the changelog record of a changed product until this worker's copy of the catalog has it.",
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
 STATE_BYTES = Gauge("tidings_state_bytes", "Bytes on disk of a table's partitions here.", ["table"], registry=REGISTRY)
 
 

@@ -61,10 +61,14 @@ class Catalog(Protocol):
     def product(self, product_id: str) -> CatalogProduct | None:
         """None if it is not listed."""
 
-    def newest(self, limit: int) -> Sequence[str]:
-        """Listed products, the one published last first, ties by id. Products to be published later are among them."""
+    def newest(self, limit: int, until_ms: int = NEVER_MS - 1) -> Sequence[str]:
+        """Listed products, the one published last first, ties by id; a product that does not say when, by when it was listed.
 
-    def in_category(self, category: str, limit: int) -> Sequence[str]:
+        Left out is what is never published, and what is published after ``until_ms``, which counts by the minute begun: who wants what is
+        published exactly still looks at each.
+        """
+
+    def in_category(self, category: str, limit: int, until_ms: int = NEVER_MS - 1) -> Sequence[str]:
         """The same, of one category (the whole string, as a product names it)."""
 
 
@@ -76,10 +80,10 @@ class NoCatalog:
     def product(self, product_id: str) -> CatalogProduct | None:
         return None
 
-    def newest(self, limit: int) -> Sequence[str]:
+    def newest(self, limit: int, until_ms: int = NEVER_MS - 1) -> Sequence[str]:
         return ()
 
-    def in_category(self, category: str, limit: int) -> Sequence[str]:
+    def in_category(self, category: str, limit: int, until_ms: int = NEVER_MS - 1) -> Sequence[str]:
         return ()
 
 

@@ -22,7 +22,7 @@ _OFFSET_KEY = b"__offset"
 _BLOCK_CACHE: dict[int, rocksdict.Cache] = {}
 
 
-def _options(block_cache_bytes: int) -> rocksdict.Options:
+def database_options(block_cache_bytes: int) -> rocksdict.Options:
     """One block cache for all databases of the process; small memtables, since a worker has many partitions."""
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
@@ -45,7 +45,7 @@ class Database:
     def __init__(self, path: Path, block_cache_bytes: int) -> None:
         self.path = path
         try:
-            self._db = rocksdict.Rdict(str(path), options=_options(block_cache_bytes))
+            self._db = rocksdict.Rdict(str(path), options=database_options(block_cache_bytes))
         except Exception as exc:  # rocksdict raises the bare class
             raise StateError(
                 f"cannot open {path}: {exc}. Does another process use this data directory? Otherwise remove it: the changelog has it all"

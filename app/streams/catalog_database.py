@@ -1,0 +1,196 @@
+"""The worker's own copy of the catalog on disk: entries by product, two orders of them, and how far each changelog partition is in it.
+
+One write batch changes entries, orders and places together, so that whatever moment the process dies at, they agree. RocksDB's log is not
+synced: a killed process loses nothing, a lost host loses its tail, places and all, and the changelog gives it back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+import rocksdict
+
+from app.domain.catalog import NEVER_MS
+from app.engine.store import database_options
+from app.errors import StateError
+from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
+
+# Keys by their first byte.
+_ENTRY = b"p"  # + product id → CatalogEntry, of listed products
+_NEWEST = b"n"  # + newest first + product id → nothing
+_CATEGORY = b"c"  # + category + 0x00 + newest first + product id → nothing; a category holds no control characters
+_PLACE = b"o"  # + partition → offset and digest of the last changelog record that is in here
+_COUNT = b"mcount"
+_IDENTITY = b"midentity"
+_SEEN = b"mseen"
+
+#: Big-endian, so that the latest time has the smallest key.
+_INVERTED = Struct(">Q")
+_LATEST = (1 << 64) - 1
+_PARTITION = Struct(">I")
+_OFFSET_AND_DIGEST = Struct(">Q8s")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The last record of a changelog partition that the copy took over: its offset, and a digest that tells it from another log's."""
+
+    offset: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, record: Any) -> Place:
+        """Of a consumer record. Its time is in the digest: another log's record of the same product has another one."""
+        digest = blake2b(b"%d" % (record.timestamp or 0), digest_size=8)
+        for part in (record.key, record.value):
+            digest.update(b"" if part is None else b"%d:" % len(part) + part)
+        return cls(record.offset, digest.digest())
+
+
+class CatalogDatabase:
+    """``identity`` names the log that it is a copy of: a database of another one is emptied."""
+
+    def __init__(self, path: Path, identity: str, *, now_ms: int, max_age_ms: int, block_cache_bytes: int) -> None:
+        """``max_age_ms`` since it was last known to be current: the changelog may have forgotten by then which products are gone."""
+        self.path = path
+        self._identity = identity.encode()
+        self._block_cache_bytes = block_cache_bytes
+        #: Why what was here could not be used, empty if it could.
+        self.emptied = ""
+        self._open()
+        held = self._db.get(_IDENTITY)
+        if held is None:
+            self._name(now_ms)
+        elif held != self._identity:
+            self.empty("it is a copy of another changelog", now_ms)
+        elif abs(now_ms - int(self._db.get(_SEEN) or 0)) > max_age_ms:
+            self.empty("it is so old that the changelog may have forgotten which products are gone", now_ms)
+
+    def empty(self, reason: str, now_ms: int) -> None:
+        """Throw everything away."""
+        self._db.close()
+        shutil.rmtree(self.path)
+        self._open()
+        self._name(now_ms)
+        self.emptied = reason
+
+    def _name(self, now_ms: int) -> None:
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        batch.put(_IDENTITY, self._identity)
+        batch.put(_SEEN, b"%d" % now_ms)
+        self._db.write(batch)
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = rocksdict.Rdict(str(self.path), options=database_options(self._block_cache_bytes))
+        except Exception as exc:  # rocksdict raises the bare class
+            raise StateError(
+                f"cannot open {self.path}: {exc}. Does another process use this data directory? Otherwise remove it: Kafka has it all"
+            ) from exc
+        #: Listed products.
+        self.count = int(self._db.get(_COUNT) or 0)
+        #: By partition.
+        self.places = {
+            _PARTITION.unpack(key[1:])[0]: Place(*_OFFSET_AND_DIGEST.unpack(value)) for key, value in self._scan(_PLACE, _PLACE)
+        }
+
+    def get(self, product_id: bytes) -> bytes | None:
+        """A listed product's CatalogEntry."""
+        return self._db.get(_ENTRY + product_id)
+
+    def newest(self, category: str, limit: int, until_ms: int) -> list[str]:
+        """Ids, the latest time up to ``until_ms`` first; of all products if ``category`` is empty."""
+        prefix = _CATEGORY + category.encode() + b"\x00" if category else _NEWEST
+        skip = len(prefix) + _INVERTED.size
+        found = []
+        for key, _ in self._scan(prefix, prefix + _INVERTED.pack(_LATEST - until_ms), limit):
+            found.append(key[skip:].decode())
+        return found
+
+    def write(self, values: Mapping[bytes, bytes | None], places: Mapping[int, Place], now_ms: int | None) -> set[str]:
+        """Take over changelog values by product id (None: the product is gone), up to ``places``, atomically.
+
+        With ``now_ms``, the copy is known to be current as of then. Returns the categories whose order changed, "" being all products'.
+        """
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        touched: set[str] = set()
+        count = self.count
+        for product_id, raw in values.items():
+            old_raw = self.get(product_id)
+            if raw == old_raw:
+                continue
+            old = CatalogEntry() if old_raw is None else CatalogEntry.FromString(old_raw)
+            new = CatalogEntry() if raw is None else CatalogEntry.FromString(raw)
+            if new.is_listed:
+                assert raw is not None
+                batch.put(_ENTRY + product_id, raw)
+            elif old.is_listed:
+                batch.delete(_ENTRY + product_id)
+            count += new.is_listed - old.is_listed
+            if _order_of(old) != _order_of(new):
+                _reorder(batch, product_id, old, new, touched)
+        for partition, place in places.items():
+            batch.put(_PLACE + _PARTITION.pack(partition), _OFFSET_AND_DIGEST.pack(place.offset, place.digest))
+        batch.put(_COUNT, b"%d" % count)
+        if now_ms is not None:
+            batch.put(_SEEN, b"%d" % now_ms)
+        self._db.write(batch)
+        self.count = count
+        self.places.update(places)
+        return touched
+
+    def products(self) -> Iterator[tuple[str, CatalogEntry]]:
+        """All listed products, by id."""
+        for key, value in self._scan(_ENTRY, _ENTRY):
+            yield key[1:].decode(), CatalogEntry.FromString(value)
+
+    def size_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.path.glob("*") if file.is_file())
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _scan(self, prefix: bytes, start: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        options = rocksdict.ReadOptions()
+        options.set_iterate_upper_bound(prefix[:-1] + bytes([prefix[-1] + 1]))  # no prefix ends with 0xff
+        found: Any = self._db.iter(options)  # raw mode: bytes, which the stub does not know
+        found.seek(start)
+        while found.valid() and (limit is None or limit > 0):
+            yield found.key(), found.value()
+            found.next()
+            limit = None if limit is None else limit - 1
+
+
+def _order_of(entry: CatalogEntry) -> tuple[int, tuple[str, ...]]:
+    """When the product was published or else listed, and its categories: all that the orders depend on. -1 for one that is in none."""
+    product = entry.product
+    at_ms = product.published_at_ms or entry.listed_at_ms
+    if not entry.is_listed or at_ms >= NEVER_MS:
+        return -1, ()
+    return at_ms, tuple(product.categories)
+
+
+def _reorder(batch: Any, product_id: bytes, old: CatalogEntry, new: CatalogEntry, touched: set[str]) -> None:
+    before, after = _order_keys(product_id, old), _order_keys(product_id, new)
+    for key, category in before.items() ^ after.items():
+        touched.add(category)
+        if key in after:
+            batch.put(key, b"")
+        else:
+            batch.delete(key)
+
+
+def _order_keys(product_id: bytes, entry: CatalogEntry) -> dict[bytes, str]:
+    """The entry's key in each order, and that order's category, "" for all products."""
+    at_ms, categories = _order_of(entry)
+    if at_ms < 0:
+        return {}
+    tail = _INVERTED.pack(_LATEST - at_ms) + product_id
+    return {_NEWEST + tail: "", **{_CATEGORY + category.encode() + b"\x00" + tail: category for category in categories}}
