@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import faust
@@ -70,10 +70,10 @@ class _Surroundings(Service):
     be asked.
     """
 
-    def __init__(self, topology: Topology, web: WebServer, publisher: Publisher, **kwargs: Any) -> None:
+    def __init__(self, topology: Topology, web: WebServer, publishers: Sequence[Publisher], **kwargs: Any) -> None:
         self._topology = topology
         self._web = web
-        self._publisher = publisher
+        self._publishers = publishers
         self._running: list[asyncio.Task[None]] = []
         super().__init__(**kwargs)
 
@@ -102,19 +102,19 @@ class _Surroundings(Service):
             task.cancel()
         await self._topology.deliverer.stop()
         await self._web.stop()
-        await self._publisher.stop()
+        await asyncio.gather(*(publisher.stop() for publisher in self._publishers))
 
 
 def _compose(settings: Settings) -> Topology:
     settings = _with_real_port(settings)
     advertised_url = settings.http.advertised_url or f"http://{settings.http.host}:{settings.http.port}"
     topology = build(settings, advertised_url=advertised_url, fail=_fail)
-    publisher = Publisher.of_events(settings)
-    web = WebServer.of(build_web(topology.views, publisher, settings), settings)
+    events, products = Publisher.of_events(settings), Publisher.of_products(settings)
+    web = WebServer.of(build_web(topology.views, events, settings, products=products), settings)
 
     class Boot(BootStrategy):
         def web_server(self) -> Iterable[Any]:
-            return [_Surroundings(topology, web, publisher)]
+            return [_Surroundings(topology, web, [events, products])]
 
     topology.app.boot_strategy = Boot(topology.app)
     topology.app.before_stop.insert(0, _end_in_time)

@@ -21,7 +21,7 @@ from tidings.events.v1.event_pb2 import Event, Money
 from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
 
 #: Currencies whose minor unit is not a hundredth (ISO 4217, list one).
-_MINOR_DIGITS = {
+MINOR_DIGITS = {
     **dict.fromkeys(["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV"], 0),
     **dict.fromkeys(["XAF", "XOF", "XPF"], 0),
     **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
@@ -112,14 +112,14 @@ def fill_price(money: Money, obj: dict[str, Any], attributes: dict[str, Any], at
     currency = read_text(source, "currency", at)
     if currency and not re.fullmatch("[A-Z]{3}", currency):
         raise Broken(f"{at}currency", "must be an ISO 4217 code of three capital letters")
-    amount = _amount(price, f"{at}price")
+    amount = read_amount(price, f"{at}price")
     money.SetInParent()
-    money.minor_units = int(amount.scaleb(_MINOR_DIGITS.get(currency, 2)).to_integral_value(ROUND_HALF_EVEN))
+    money.minor_units = int(amount.scaleb(MINOR_DIGITS.get(currency, 2)).to_integral_value(ROUND_HALF_EVEN))
     money.currency_code = currency
     return used
 
 
-def _amount(value: object, at: str) -> Decimal:
+def read_amount(value: object, at: str) -> Decimal:
     match value:
         case bool():
             raise Broken(at, "must be a number, not true or false")
@@ -156,13 +156,13 @@ def carry_attributes(event: Event, attributes: dict[str, Any], used: tuple[str, 
         at = member_path("attributes", name)
         if not 1 <= len(encodable(name, at).encode()) <= MAX_ATTRIBUTE_KEY_BYTES:
             raise Broken(at, f"must have a name of 1 to {MAX_ATTRIBUTE_KEY_BYTES} bytes of UTF-8")
-        text = _attribute_text(value, at)
+        text = attribute_text(value, at)
         if len(text.encode()) > MAX_ATTRIBUTE_VALUE_BYTES:
             raise Broken(at, f"must be at most {MAX_ATTRIBUTE_VALUE_BYTES} bytes of UTF-8")
         event.attributes[name] = text
 
 
-def _attribute_text(value: object, at: str) -> str:
+def attribute_text(value: object, at: str) -> str:
     match value:
         case str():
             return encodable(value, at)

@@ -1,4 +1,4 @@
-"""Publisher: writes events to Kafka and returns when they are acknowledged.
+"""Publisher: writes events and products to Kafka and returns when they are acknowledged.
 
 One batch per partition is on the wire and one waits behind it; whatever arrives meanwhile travels together in the next. So
 a thousand callers with one event each cost about as much as one caller with a thousand, and records of one user keep their order.
@@ -22,14 +22,15 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from app.errors import BrokerError
 from app.settings import Settings
 from app.streams.producer_connection import ProducerConnection
+from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event
 
 #: Bytes accepted and not yet settled; a caller waits for room, at most the request time-out.
 MAX_BUFFERED_BYTES = 32 * 1024**2
 #: A record's share of the buffer beside its key and value.
 _RECORD_OVERHEAD_BYTES = 100
-#: Events that enter the queues at once, and such steps of `publish_many` that wait for their acknowledgement.
-_STEP_EVENTS = 1_000
+#: Records that enter the queues at once, and such steps of `publish_many` that wait for their acknowledgement.
+_STEP_RECORDS = 1_000
 _MAX_STEPS_IN_FLIGHT = 32
 
 
@@ -41,10 +42,10 @@ class Position(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record as it goes to Kafka; without a partition the key decides."""
+    """A record as it goes to Kafka; without a partition the key decides, and without a value the key is gone."""
 
     key: bytes
-    value: bytes
+    value: bytes | None
     partition: int | None = None
 
 
@@ -97,9 +98,18 @@ class Publisher:
     @classmethod
     def of_events(cls, settings: Settings) -> Publisher:
         """The publisher of the events topic."""
+        return cls._of(settings, TopicNames.of(settings.kafka).events)
+
+    @classmethod
+    def of_products(cls, settings: Settings) -> Publisher:
+        """The publisher of the products topic."""
+        return cls._of(settings, TopicNames.of(settings.kafka).products)
+
+    @classmethod
+    def _of(cls, settings: Settings, topic: str) -> Publisher:
         kafka = settings.kafka
         return cls(
-            kafka.bootstrap_servers, f"{kafka.topic_prefix}.events.v1", kafka.partitions,
+            kafka.bootstrap_servers, topic, kafka.partitions,
             idempotent=not kafka.allow_unfenced, request_timeout_seconds=kafka.request_timeout_seconds,
         )
 
@@ -126,28 +136,34 @@ class Publisher:
         request = _Request(len(records))
         try:
             async with asyncio.timeout(self._timeout):
-                for first in range(0, len(records), _STEP_EVENTS):
-                    await self._enqueue(request, records[first : first + _STEP_EVENTS], first)
+                for first in range(0, len(records), _STEP_RECORDS):
+                    await self._enqueue(request, records[first : first + _STEP_RECORDS], first)
                     await asyncio.sleep(0)  # the event loop has other users too
                 return await request.settled
         except TimeoutError:
             raise BrokerError(
                 f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} within {self._timeout:g} s; "
-                "the events may still be written: send them again with the same event ids"
+                "the records may still be written: send them again as they are, an event with the same event id"
             ) from None
 
     async def publish_many(
         self, events: Iterable[Event], *, acknowledged: Callable[[int], None] | None = None, give_up_after_seconds: float = 60
     ) -> int:
-        """Writes any number of events at full speed and returns their count; order per user is kept.
+        """Writes any number of events at full speed and returns their count; order per user is kept."""
+        return await self.publish_all(map(_record, events), acknowledged=acknowledged, give_up_after_seconds=give_up_after_seconds)
 
-        ``acknowledged`` is called with the number of events that each step added. Raises BrokerError when nothing moves for
+    async def publish_all(
+        self, records: Iterable[Record], *, acknowledged: Callable[[int], None] | None = None, give_up_after_seconds: float = 60
+    ) -> int:
+        """The same for records as they are; they are asked for as they can be sent, so that a file need not be in memory.
+
+        ``acknowledged`` is called with the number of records that each step added. Raises BrokerError when nothing moves for
         ``give_up_after_seconds``: longer than the request time-out, for a broker that restarts should not end a replay.
         """
-        iterator, steps, count = iter(events), deque[_Request](), 0
+        iterator, steps, count = iter(records), deque[_Request](), 0
         try:
             while True:
-                step = [_record(event) for event in islice(iterator, _STEP_EVENTS)]
+                step = list(islice(iterator, _STEP_RECORDS))
                 while steps and (not step or len(steps) >= _MAX_STEPS_IN_FLIGHT):
                     async with asyncio.timeout(give_up_after_seconds):
                         done = len(await steps[0].settled)
@@ -163,7 +179,7 @@ class Publisher:
         except TimeoutError:
             raise BrokerError(
                 f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} for {give_up_after_seconds:g} s, "
-                f"after {count} events"
+                f"after {count} records"
             ) from None
         finally:
             for request in steps:
@@ -184,7 +200,7 @@ class Publisher:
     # ------------------------------------------------------------------ queues
 
     async def _enqueue(self, request: _Request, records: Sequence[Record], first_place: int = 0) -> None:
-        size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
+        size = sum(_size(record.key, record.value) for record in records)
         while self._buffered_bytes and self._buffered_bytes + size > self._max_buffered_bytes:
             self._room.clear()
             await self._room.wait()
@@ -269,7 +285,7 @@ class Publisher:
             entry.request.fail(exc)
 
     def _release(self, entries: Sequence[_Entry]) -> None:
-        self._buffered_bytes -= sum(len(entry.key) + len(entry.value) + _RECORD_OVERHEAD_BYTES for entry in entries)
+        self._buffered_bytes -= sum(_size(entry.key, entry.value) for entry in entries)
         self._room.set()
 
 
@@ -305,8 +321,12 @@ class _Entry(NamedTuple):
     request: _Request
     place: int
     key: bytes
-    value: bytes
+    value: bytes | None
     timestamp_ms: int
+
+
+def _size(key: bytes, value: bytes | None) -> int:
+    return len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES
 
 
 def _record(event: Event) -> Record:

@@ -49,6 +49,5 @@ class Health:
             {"method": method.upper(), "path": path, "summary": operation["summary"]}
             for path, operations in openapi_document()["paths"].items()
             for method, operation in operations.items()
-            if method in ("get", "post")
         ]
         return json_response({"name": "tidings", "routes": routes})

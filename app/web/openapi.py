@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from app.web.openapi_schemas import EVENT_EXAMPLES, SCHEMAS
+from app.web.openapi_schemas import EVENT_EXAMPLES, PRODUCT_CHANGE_EXAMPLE, PRODUCT_EXAMPLES, SCHEMAS
 
 _DESCRIPTION = """Tidings keeps a live profile and product recommendations for every email subscriber.
 
@@ -26,6 +26,22 @@ the events may or may not have been written: send them again with the same ids.
 `purchase` = `order_placed`. Unknown fields are refused; what is free belongs into `attributes`, which are carried as text, but for `price`
 and `currency` of a cart or order event: they are the price of one."""
 
+_PRODUCTS_DESCRIPTION = """One JSON product, an array of products, or one product per line (`application/x-ndjson`).
+
+**All or nothing:** if any is invalid the answer is 400, names the first 100 that are, and none is published. 202 means that Kafka has
+acknowledged all of them; they are in force in every answer within a second. Sent again, the same does no harm.
+
+**PUT** says all there is of a product: what it does not say is not known. **PATCH** says the fields that it names: the others stay, and
+`null` clears one. A change that comes before the product itself waits for it; `attributes` and `categories` are changed as a whole.
+
+**Names:** `id` = `product_id`; `name` = `title`; `link` = `url`; `image`, `image_link` = `image_url`; `availability` = `in_stock`;
+`category`, `product_type` = `categories`; `published_at` = `published`; `expires`, `expiration_date` = `expires_at`; `updated_at` =
+`changed_at`. Two names of one field, and a field that is not known, are refused.
+
+**Prices** are exact: a number or text in major units (`299.99`, `"299.99 EUR"`), or `{"minor_units": 29999, "currency_code": "EUR"}`;
+what is finer than the currency is rounded half-even. With `sale_price`, that is the price and `price` the list price, if the time of the
+request lies within `sale_price_effective_date` or that is not given; that the sale has ended is for a later request to say."""
+
 
 @cache
 def openapi_document() -> dict[str, Any]:
@@ -41,6 +57,7 @@ def openapi_document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [
             {"name": "events", "description": "Scope `ingest`."},
+            {"name": "products", "description": "Scope `ingest`; `read` to look one up."},
             {"name": "views", "description": "Scope `read`."},
             {"name": "operation", "description": "Open: keep them inside the cluster."},
         ],
@@ -77,8 +94,46 @@ def _paths() -> dict[str, Any]:
     user = _parameter("path", "user_id", "The id as it stands in the events, percent-encoded.", {"type": "string", "minLength": 1})
     product = _parameter("path", "product_id", "The id as it stands in the events, percent-encoded.", {"type": "string", "minLength": 1})
     reads = {"400": "Malformed", "401": "Unauthorized", "403": "Forbidden", "404": "NotFound", "421": "NotTheOwner", "503": "Unavailable"}
+    here = {"400": "Malformed", "401": "Unauthorized", "403": "Forbidden", "404": "NotFound"}
     return {
         "/v1/events": {"post": _post_events()},
+        "/v1/products": {
+            "put": _write_products("putProducts", "Take products, whole", _PRODUCTS_DESCRIPTION, _ref("Product"), PRODUCT_EXAMPLES),
+            "patch": _write_products(
+                "patchProducts", "Take changes of products", "As PUT, for changes.", _ref("ProductChange"), PRODUCT_CHANGE_EXAMPLE
+            ),
+            "delete": _write_products(
+                "deleteProducts",
+                "Take products away",
+                "Their ids: one, an array, or one per line.",
+                _ref("ProductId"),
+                {"two": ["987", "988"]},
+            ),
+        },
+        "/v1/products/{product_id}": {
+            "get": _get("product", "products", "A product of the catalog", _ref("ListedProduct"), here, [product]),
+            "put": {
+                **_write_products("putProduct", "Take a product, whole", "As PUT /v1/products, for one.", _ref("Product"), {}, one=True),
+                "parameters": [product],
+            },
+            "patch": {
+                **_write_products(
+                    "patchProduct", "Take a change of a product", "As PATCH /v1/products, for one.", _ref("ProductChange"), {}, one=True
+                ),
+                "parameters": [product],
+            },
+            "delete": {
+                "operationId": "deleteProduct",
+                "tags": ["products"],
+                "summary": "Take a product away",
+                "security": [{"token": []}],
+                "parameters": [product],
+                "responses": {
+                    "202": _ACCEPTED,
+                    **_responses({"400": "Malformed", "401": "Unauthorized", "403": "Forbidden", "503": "Unavailable"}),
+                },
+            },
+        },
         "/v1/users/{user_id}": {
             "get": _get(
                 "profile",
@@ -120,6 +175,42 @@ def _paths() -> dict[str, Any]:
     }
 
 
+_ACCEPTED: dict[str, Any] = {
+    "description": "Kafka has all of them.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Accepted"}}},
+}
+_BODY_PROBLEMS = {
+    "400": "Malformed",
+    "401": "Unauthorized",
+    "403": "Forbidden",
+    "408": "SlowBody",
+    "413": "TooLarge",
+    "415": "UnsupportedMediaType",
+    "503": "Unavailable",
+}
+
+
+def _write_products(
+    name: str, summary: str, description: str, schema: dict[str, Any], examples: dict[str, Any], *, one: bool = False
+) -> dict[str, Any]:
+    """The id of a product that stands in the path may be left away in the body."""
+    body: dict[str, Any] = {"schema": schema if one else {"oneOf": [schema, {"type": "array", "items": schema, "minItems": 1}]}}
+    if examples:
+        body["examples"] = {key: {"summary": key, "value": value} for key, value in examples.items()}
+    content = {"application/json": body}
+    if not one:
+        content["application/x-ndjson"] = {"schema": {"type": "string", "description": "One per line."}}
+    return {
+        "operationId": name,
+        "tags": ["products"],
+        "summary": summary,
+        "description": description,
+        "security": [{"token": []}],
+        "requestBody": {"required": True, "content": content},
+        "responses": {"202": _ACCEPTED, **_responses(_BODY_PROBLEMS)},
+    }
+
+
 def _post_events() -> dict[str, Any]:
     examples = {name: {"summary": name, "value": event} for name, event in EVENT_EXAMPLES.items()}
     lines = '{"user_id":"12345","event":"view","product_id":"987"}\n{"user_id":"12345","event":"view","product_id":"988"}\n'
@@ -140,18 +231,8 @@ def _post_events() -> dict[str, Any]:
             },
         },
         "responses": {
-            "202": {"description": "Kafka has all of them.", "content": {"application/json": {"schema": _ref("Accepted")}}},
-            **_responses(
-                {
-                    "400": "Malformed",
-                    "401": "Unauthorized",
-                    "403": "Forbidden",
-                    "408": "SlowBody",
-                    "413": "TooLarge",
-                    "415": "UnsupportedMediaType",
-                    "503": "Unavailable",
-                }
-            ),
+            "202": _ACCEPTED,
+            **_responses(_BODY_PROBLEMS),
         },
     }
 

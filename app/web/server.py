@@ -10,16 +10,19 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from app.domain.catalog import NO_CATALOG, Catalog
 from app.errors import TidingsError
 from app.metrics import READ
 from app.settings import Scope, Settings
 from app.web.access import Access, Handler
 from app.web.health import Health
 from app.web.ingest import Ingest
+from app.web.intake import Intake
 from app.web.owners import Owners
 from app.web.problems import problems
+from app.web.products import Products
 from app.web.reads import Reads
-from app.web.views import EventLog, Views
+from app.web.views import EventLog, RecordLog, Views
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +56,19 @@ def build_web(
     settings: Settings,
     clock: Callable[[], int] = wall_clock_ms,
     *,
+    products: RecordLog,
+    catalog: Catalog = NO_CATALOG,
     body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
 ) -> web.Application:
-    """The application. ``clock`` gives the time in milliseconds since 1970: what an event without a timestamp gets."""
+    """The application. ``clock`` gives the time in milliseconds since 1970: what an event without a timestamp gets.
+
+    ``publisher`` writes events and ``products`` the products topic; ``catalog`` is this worker's copy of what became of the latter.
+    """
     access = Access(settings.tokens)
     owners = Owners(views, settings.http.forward_timeout_seconds)
-    ingest = Ingest(publisher, settings.http, clock, body_timeout_seconds)
+    intake = Intake(settings.http, clock, body_timeout_seconds)
+    ingest = Ingest(publisher, intake)
+    shop = Products(products, catalog, intake)
     reads = Reads(views, owners)
     health = Health(views)
     routes = [
@@ -66,6 +76,13 @@ def build_web(
         Route("GET", "/v1/users/{user_id}", "read", reads.profile),
         Route("GET", "/v1/users/{user_id}/recommendations", "read", reads.recommendations),
         Route("GET", "/v1/items/{product_id}/neighbours", "read", reads.neighbours),
+        Route("PUT", "/v1/products", "ingest", shop.put),
+        Route("PATCH", "/v1/products", "ingest", shop.patch),
+        Route("DELETE", "/v1/products", "ingest", shop.delete),
+        Route("GET", "/v1/products/{product_id}", "read", shop.get_one),
+        Route("PUT", "/v1/products/{product_id}", "ingest", shop.put_one),
+        Route("PATCH", "/v1/products/{product_id}", "ingest", shop.patch_one),
+        Route("DELETE", "/v1/products/{product_id}", "ingest", shop.delete_one),
         Route("GET", "/healthz", None, health.healthz),
         Route("GET", "/readyz", None, health.readyz),
         Route("GET", "/metrics", None, health.metrics),

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from app.domain.items import ItemState
 from app.streams.location import Location, WorkerStatus
-from app.streams.publisher import Position
+from app.streams.publisher import Position, Record
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
@@ -44,3 +44,12 @@ class EventLog(Protocol):
 
     async def publish(self, events: Sequence[Event]) -> list[Position]:
         """Returns once Kafka acknowledged all of them; raises BrokerError when it does not."""
+
+
+class RecordLog(Protocol):
+    """The same for records that are made already; app.streams.publisher.Publisher of the products topic in a worker."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    async def publish_records(self, records: Sequence[Record]) -> list[Position]: ...

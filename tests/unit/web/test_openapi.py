@@ -6,13 +6,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from app.domain.catalog import CatalogProduct
 from app.domain.json_event import EVENT_NAMES, FIELDS, event_from_json
+from app.domain.json_product import FIELD_OF, product_change_from_json, product_from_json
 from app.web.openapi import openapi_document
-from app.web.openapi_schemas import EVENT_EXAMPLES, SCHEMAS
+from app.web.openapi_schemas import EVENT_EXAMPLES, PRODUCT_CHANGE_EXAMPLE, PRODUCT_EXAMPLES, SCHEMAS
+from app.web.products import product_json
 from app.web.server import build_web
 from tidings.events.v1.event_pb2 import Event
+from tidings.products.v1.product_pb2 import Product
 
-from .worlds import NOW_MS, FakeLog, FakeViews, settings_with, view, world
+from .worlds import NOW_MS, FakeLog, FakeProductLog, FakeViews, settings_with, view, world
 
 
 def test_the_document_is_valid_openapi():
@@ -20,7 +24,7 @@ def test_the_document_is_valid_openapi():
 
 
 def test_every_route_is_documented_and_nothing_else():
-    app = build_web(FakeViews(), FakeLog(), settings_with())
+    app = build_web(FakeViews(), FakeLog(), settings_with(), products=FakeProductLog())
     served = {(route.method.lower(), route.resource.canonical) for route in app.router.routes() if route.resource is not None}
     documented = {(method, path) for path, operations in openapi_document()["paths"].items() for method in operations}
     assert served == documented
@@ -51,6 +55,34 @@ def test_each_example_conforms_to_the_schema_of_an_event(name):
 
 def test_the_schema_of_an_event_has_every_field_that_is_taken_and_no_other():
     assert set(SCHEMAS["Event"]["properties"]) == FIELDS
+
+
+@pytest.mark.parametrize("name", PRODUCT_EXAMPLES)
+def test_each_example_of_a_product_is_accepted_and_conforms(name):
+    assert isinstance(product_from_json(PRODUCT_EXAMPLES[name], NOW_MS), Product)
+    Draft202012Validator({"$ref": "#/components/schemas/Product", "components": {"schemas": SCHEMAS}}).validate(PRODUCT_EXAMPLES[name])
+
+
+@pytest.mark.parametrize("name", PRODUCT_CHANGE_EXAMPLE)
+def test_each_example_of_a_change_is_accepted_and_conforms(name):
+    change = PRODUCT_CHANGE_EXAMPLE[name]
+    assert isinstance(product_change_from_json(change, NOW_MS), Product)
+    Draft202012Validator({"$ref": "#/components/schemas/ProductChange", "components": {"schemas": SCHEMAS}}).validate(change)
+
+
+def test_the_schema_of_a_product_has_every_name_that_is_taken_and_no_other():
+    assert set(SCHEMAS["Product"]["properties"]) == set(FIELD_OF)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        CatalogProduct("bare"),
+        CatalogProduct("full", "t", price=1, list_price=2, currency="EUR", attributes={"a": ("b",)}, prices=((NOW_MS, 1),)),
+    ],
+)
+def test_what_is_answered_of_a_product_conforms(product):
+    Draft202012Validator({"$ref": "#/components/schemas/ListedProduct", "components": {"schemas": SCHEMAS}}).validate(product_json(product))
 
 
 async def test_the_answer_to_events_conforms():

@@ -11,7 +11,7 @@ from app.errors import TidingsError
 from app.web.access import Access
 from app.web.server import WebServer, build_web
 
-from .worlds import ALL, FakeLog, FakeViews, settings_with, view, world
+from .worlds import ALL, FakeLog, FakeProductLog, FakeViews, settings_with, view, world
 
 
 async def test_port_0_takes_a_free_port_and_tells_it():
@@ -23,7 +23,7 @@ async def test_port_0_takes_a_free_port_and_tells_it():
 async def test_a_port_that_is_taken_is_named():
     async with world() as w:
         port = int(w.url.rpartition(":")[2])
-        other = WebServer(build_web(FakeViews(), FakeLog(), settings_with()), "127.0.0.1", port)
+        other = WebServer(build_web(FakeViews(), FakeLog(), settings_with(), products=FakeProductLog()), "127.0.0.1", port)
         with pytest.raises(TidingsError, match=f"127.0.0.1:{port}"):
             await other.start()
 
@@ -34,7 +34,7 @@ async def test_stopping_lets_a_request_under_way_finish_and_takes_no_more():
             await asyncio.sleep(0.3)
             return await super().publish(events)
 
-    server = WebServer(build_web(FakeViews(), SlowLog(), settings_with()), "127.0.0.1", 0)
+    server = WebServer(build_web(FakeViews(), SlowLog(), settings_with(), products=FakeProductLog()), "127.0.0.1", 0)
     await server.start()
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {ALL}"}) as client:
         request = asyncio.create_task(client.post(f"{server.url}/v1/events", json=view()))
@@ -47,7 +47,7 @@ async def test_stopping_lets_a_request_under_way_finish_and_takes_no_more():
 
 
 async def test_a_connection_above_the_limit_is_closed_and_one_is_taken_again_when_others_left():
-    server = WebServer(build_web(FakeViews(), FakeLog(), settings_with()), "127.0.0.1", 0, max_connections=2)
+    server = WebServer(build_web(FakeViews(), FakeLog(), settings_with(), products=FakeProductLog()), "127.0.0.1", 0, max_connections=2)
     await server.start()
     ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -77,7 +77,7 @@ async def test_more_requests_than_can_be_held_at_once_are_told_to_try_again():
             return await super().publish(events)
 
     settings = settings_with()
-    server = WebServer.of(build_web(FakeViews(), StuckLog(), settings), settings)
+    server = WebServer.of(build_web(FakeViews(), StuckLog(), settings, products=FakeProductLog()), settings)
     await server.start()
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {ALL}"}, connector=aiohttp.TCPConnector(limit=0)) as client:
         answers = await asyncio.gather(*(client.post(f"{server.url}/v1/events", json=view()) for _ in range(70)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from typing import Any
 import aiohttp
 from pydantic import SecretStr
 
+from app.domain.catalog import NO_CATALOG, Catalog
 from app.domain.items import ItemState
 from app.errors import BrokerError, NotOwnedError
 from app.settings import Settings, TokenSettings
 from app.streams.location import Here, Location, WorkerStatus
-from app.streams.publisher import Position, partition_of
+from app.streams.publisher import Position, Record, partition_of
 from app.web.server import WebServer, build_web
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.neighbours_pb2 import NeighbourList
@@ -85,11 +87,28 @@ class FakeLog:
 
 
 @dataclass
+class FakeProductLog:
+    """The same for the products topic."""
+
+    records: list[Record] = field(default_factory=list)
+    away: bool = False
+    partitions: int = 8
+
+    async def publish_records(self, records: Sequence[Record]) -> list[Position]:
+        if self.away:
+            raise BrokerError("Kafka at 127.0.0.1:9092 acknowledged nothing within 10 s")
+        first = len(self.records)
+        self.records += records
+        return [Position(record.partition or 0, first + n) for n, record in enumerate(records)]
+
+
+@dataclass
 class World:
     """A running server with a client that holds the token with every scope."""
 
     views: FakeViews
     log: FakeLog
+    products: FakeProductLog
     url: str
     client: aiohttp.ClientSession
 
@@ -97,6 +116,12 @@ class World:
         async with self.client.get(self.url + path, **kwargs) as answer:
             body = await answer.read()
             return answer.status, await answer.json(content_type=None) if body else None, answer
+
+    async def send(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> tuple[int, Any]:
+        """Any request with a body: JSON of what is no text."""
+        data = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
+        async with self.client.request(method, self.url + path, data=data, headers={"Content-Type": content_type}) as answer:
+            return answer.status, await answer.json(content_type=None)
 
     async def post(
         self, body: Any, content_type: str | None = "application/json", **headers: str
@@ -122,15 +147,15 @@ def settings_with(tokens: dict[str, list[Any]] | None = None, **http: Any) -> Se
 
 @asynccontextmanager
 async def world(
-    settings: Settings | None = None, views: FakeViews | None = None, token: str | None = ALL, **kwargs: Any
+    settings: Settings | None = None, views: FakeViews | None = None, token: str | None = ALL, catalog: Catalog = NO_CATALOG, **kwargs: Any
 ) -> AsyncIterator[World]:
-    views, log, settings = views or FakeViews(), FakeLog(), settings or settings_with()
-    server = WebServer.of(build_web(views, log, settings, lambda: NOW_MS, **kwargs), settings)
+    views, log, products, settings = views or FakeViews(), FakeLog(), FakeProductLog(), settings or settings_with()
+    server = WebServer.of(build_web(views, log, settings, lambda: NOW_MS, products=products, catalog=catalog, **kwargs), settings)
     await server.start()
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with aiohttp.ClientSession(headers=headers) as client:
-            yield World(views, log, server.url, client)
+            yield World(views, log, products, server.url, client)
     finally:
         await server.stop()
 

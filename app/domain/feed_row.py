@@ -1,0 +1,166 @@
+"""A row of a product feed, as a table or Google Merchant has it: columns of text become the JSON form of a product.
+
+A column that is no field of a product is kept as an attribute, since a table has no other place for it. An empty cell says nothing: a
+product loaded whole has no such field, and a change leaves the field as it stands. ``|`` parts the values of a category or an attribute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from app.domain.json_product import FIELD_OF, NAMES, product_change_from_json, product_from_json
+from app.domain.json_values import Broken
+from app.domain.product_validation import MAX_ATTRIBUTE_TEXT_BYTES
+from app.domain.strict_json import NotJson, parse_json
+from app.domain.validation import Violation
+from tidings.products.v1.product_pb2 import Product
+
+#: One cell, or the texts of an element that stands more than once.
+Cell = str | list[str]
+
+#: Columns of well-known feeds that say nothing of use here: texts without bound, what is only for ads, and what a feed says of itself.
+LEFT_OUT = frozenset(
+    {
+        "description", "short_description", "long_description", "additional_image_link", "mobile_link", "lifestyle_image_link",
+        "shipping", "tax", "shipping_label", "shipping_weight", "shipping_length", "shipping_width", "shipping_height",
+        "min_handling_time", "max_handling_time", "ships_from_country", "transit_time_label", "tax_category",
+        "product_highlight", "product_detail", "ads_redirect", "promotion_id", "installment", "subscription_cost", "loyalty_program",
+        "certification", "structured_title", "structured_description", "virtual_model_link", "canonical_link", "link_template",
+        "mobile_link_template", "checkout_link_template", "included_destination", "excluded_destination", "pause",
+        "guid", "pubdate", "comments", "author", "source", "enclosure", "summary", "content", "rights", "contributor",
+    }
+)  # fmt: skip
+#: Google's own category: taken where the shop names none, if it is a name and not a number.
+_GOOGLE_CATEGORY = "google_product_category"
+_ATTRIBUTE_PREFIX = re.compile(r"attributes?[.:]")
+_WORD_BREAKS = re.compile(r"[\s-]+")
+_SEPARATOR = "|"
+#: Names of columns remembered for the report; an XML feed may have any.
+_MAX_NAMES = 200
+
+
+def column_name(heading: str) -> str:
+    """``Image Link``, ``image-link`` and ``g:image_link`` are ``image_link``; sub-attributes in brackets are cut off."""
+    return _WORD_BREAKS.sub("_", heading.strip().partition("(")[0].strip().lower().removeprefix("g:"))
+
+
+class FeedRows:
+    """Reads the rows of one feed. ``kept`` and ``left_out`` count, by column, what became an attribute and what has no place."""
+
+    def __init__(self, *, is_change: bool = False) -> None:
+        self._is_change = is_change
+        self.kept: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+
+    def problems_of(self, columns: Iterable[str]) -> list[str]:
+        """What is wrong with a table's columns, told once instead of for each row."""
+        names = list(columns)
+        fields: dict[str, str] = {}
+        problems: list[str] = []
+        for name in names:
+            field = FIELD_OF.get(name)
+            if field is None:
+                if self._is_change and self._is_attribute(name):
+                    problems.append(f"the column {name!r} is no field of a product; a change sets all attributes at once, or none")
+                continue
+            if field in fields and name != fields[field]:
+                problems.append(f"the columns {fields[field]!r} and {name!r} say the same: leave one of them away")
+            fields[field] = name
+        problems += [f"the column {name!r} stands twice" for name, count in Counter(names).items() if name and count > 1]
+        if "product_id" not in fields:
+            problems.append(f"there is no column {' or '.join(map(repr, NAMES['product_id']))}")
+        return problems
+
+    def product(self, row: Mapping[str, Cell], now_ms: int) -> Product | Violation:
+        """The product of a row whose keys are column names; ``field`` of a violation is the column."""
+        try:
+            obj = self._json_form(row)
+        except Broken as broken:
+            return broken.violation()
+        return product_change_from_json(obj, now_ms) if self._is_change else product_from_json(obj, now_ms)
+
+    def _json_form(self, row: Mapping[str, Cell]) -> dict[str, Any]:
+        obj: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        for name, cell in row.items():
+            field = FIELD_OF.get(name)
+            if field is not None:
+                if name == "sale_price":
+                    obj[name] = _single(name, cell) or None  # no sale is said by an empty cell too
+                elif value := _value(name, field, cell):
+                    obj[name] = value
+            elif name == _GOOGLE_CATEGORY:
+                pass  # below, when the shop's own category is known
+            elif not self._is_attribute(name):
+                self._count(self.left_out, name, cell)
+            elif texts := [text for part in ([cell] if isinstance(cell, str) else cell) for text in _parts(part)]:
+                if any(len(text.encode(errors="replace")) > MAX_ATTRIBUTE_TEXT_BYTES for text in texts):
+                    self._count(self.left_out, name, cell)
+                else:
+                    self._count(self.kept, name, cell)
+                    attributes[_ATTRIBUTE_PREFIX.sub("", name, count=1)] = texts if len(texts) > 1 else texts[0]
+        self._take_google_category(obj, row, attributes)
+        if attributes:
+            obj["attributes"] = {**attributes, **_object(obj.get("attributes"))}
+        if obj.get("price") is None and obj.get("sale_price") is None:
+            obj.pop("sale_price", None)
+        return obj
+
+    def _is_attribute(self, name: str) -> bool:
+        return bool(name) and name not in LEFT_OUT and name != _GOOGLE_CATEGORY
+
+    def _take_google_category(self, obj: dict[str, Any], row: Mapping[str, Cell], attributes: dict[str, Any]) -> None:
+        cell = row.get(_GOOGLE_CATEGORY)
+        if not cell:
+            return
+        text = _single(_GOOGLE_CATEGORY, cell)
+        if not text.isdigit() and not any(name in obj for name in NAMES["categories"]):
+            obj["categories"] = [text]
+        elif not self._is_change:
+            attributes[_GOOGLE_CATEGORY] = [text]
+
+    def _count(self, counter: Counter[str], name: str, cell: Cell) -> None:
+        if cell and (name in counter or len(counter) < _MAX_NAMES):
+            counter[name] += 1
+
+
+def _value(name: str, field: str, cell: Cell) -> Any:
+    match field:
+        case "categories":
+            return [text for part in ([cell] if isinstance(cell, str) else cell) for text in _parts(part)]
+        case "attributes":
+            text = _single(name, cell)
+            parsed = parse_json(text) if text else None
+            if isinstance(parsed, NotJson):
+                raise Broken(name, f'must be a JSON object like {{"colour": ["red", "blue"]}}: {parsed.detail}')
+            return parsed
+        case "changed_at_ms" | "expires_at_ms" | "published_at_ms" if isinstance(cell, str) and len(cell) > 8 and cell.strip().isdigit():
+            return int(cell) if len(cell) < 20 else cell  # milliseconds; eight digits are a date
+        case _:
+            return _single(name, cell)
+
+
+def _single(name: str, cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell.strip()
+    texts = [text for text in dict.fromkeys(text.strip() for text in cell) if text]
+    if len(texts) > 1:
+        raise Broken(name, "stands more than once, with different values")
+    return texts[0] if texts else ""
+
+
+def _parts(text: str) -> list[str]:
+    if _SEPARATOR not in text:
+        return [text.strip()] if text.strip() else []
+    return [part.strip() for part in text.split(_SEPARATOR) if part.strip()]
+
+
+def _object(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Broken("attributes", 'must be a JSON object like {"colour": ["red", "blue"]}')
+    return value

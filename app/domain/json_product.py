@@ -1,0 +1,216 @@
+"""From a JSON object to a product: the form that shops send over HTTP and load from files.
+
+``{"id": "987", "title": "Trail shoe", "url": "https://shop.example/987", "image": "https://shop.example/987.jpg", "price": "299.99 EUR",
+"in_stock": true, "category": "Shoes > Running", "brand": "Acme", "attributes": {"colour": ["red", "blue"]}}``. Each field goes by the
+names that merchants give it (NAMES). What stands in JSON is strict: a field that is not known is refused, so that a typing error does not
+pass in silence; what is free belongs into ``attributes``. ``null`` means "not said", and in a change "cleared".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app.domain.json_values import Broken, kind_of, refuse_unknown
+from app.domain.product_validation import PRODUCT_FIELDS, validate_product
+from app.domain.product_values import (
+    Price,
+    read_attributes,
+    read_categories,
+    read_currency,
+    read_id,
+    read_in_stock,
+    read_moment,
+    read_price,
+    read_published,
+    read_words,
+    sale_is_on,
+)
+from app.domain.validation import Violation
+from tidings.products.v1.product_pb2 import Product
+
+#: A field of the product to the names it goes by; the first of each is the one that the documentation uses. The last three are no fields:
+#: ``sale_price`` becomes the price and makes ``price`` the list price, between the two times of the third if that is given.
+NAMES: dict[str, tuple[str, ...]] = {
+    "product_id": ("product_id", "id"),
+    "title": ("title", "name"),
+    "url": ("url", "link"),
+    "image_url": ("image_url", "image", "image_link"),
+    "price": ("price",),
+    "list_price": ("list_price",),
+    "in_stock": ("in_stock", "availability"),
+    "categories": ("categories", "category", "product_type"),
+    "brand": ("brand",),
+    "attributes": ("attributes",),
+    "published_at_ms": ("published", "published_at"),
+    "expires_at_ms": ("expires_at", "expires", "expiration_date"),
+    "changed_at_ms": ("changed_at", "updated_at"),
+    "currency": ("currency",),
+    "sale_price": ("sale_price",),
+    "sale_dates": ("sale_price_effective_date",),
+}
+#: Every name to its field.
+FIELD_OF = {name: field for field, names in NAMES.items() for name in names}
+
+
+def product_from_json(obj: object, now_ms: int) -> Product | Violation:
+    """The whole product that a parsed JSON value describes, valid by app.domain.product_validation; or what is wrong, ``field`` being the
+    JSON path. What it does not say is not known. Numbers may be int, float or Decimal; ``now_ms`` decides whether a sale is on.
+    """
+    return _read(obj, now_ms, is_change=False)
+
+
+def product_change_from_json(obj: object, now_ms: int) -> Product | Violation:
+    """A change of the fields that are named, by the same rules: the others stay as they are, and ``null`` clears one."""
+    return _read(obj, now_ms, is_change=True)
+
+
+def _read(obj: object, now_ms: int, *, is_change: bool) -> Product | Violation:
+    names: dict[str, str] = {}
+    try:
+        if not isinstance(obj, dict):
+            raise Broken("", f"a product is a JSON object, not {kind_of(obj)}")
+        names = _names_given(obj)
+        if names.get("product_id") is None or obj[names["product_id"]] is None:
+            raise Broken(names.get("product_id", "product_id"), "is required")
+        product = Product()
+        for field, read in _READERS.items():
+            if (name := names.get(field)) is not None and (value := obj[name]) is not None:
+                read(product, value, name)
+        changed = PRODUCT_FIELDS & names.keys() | _fill_prices(product, obj, names, now_ms)
+    except Broken as broken:
+        return broken.violation()
+    if is_change:
+        if not changed:
+            return Broken("", "the change names no field: give at least one beside the id").violation()
+        product.changed_fields.extend(sorted(changed))
+    violation = validate_product(product, now_ms)
+    if violation is None:
+        return product
+    path = _json_path(violation.field, names)
+    return Violation(violation.reason, path, f"{path} {violation.detail.removeprefix(violation.field).strip()}")
+
+
+def _names_given(obj: dict[str, Any]) -> dict[str, str]:
+    """Field to the name that it has in this object."""
+    if not obj.keys() <= FIELD_OF.keys():
+        refuse_unknown(obj, tuple(FIELD_OF), "")
+    names: dict[str, str] = {}
+    for name in obj:
+        field = FIELD_OF[name]
+        if field in names:
+            raise Broken(name, f"says the same as {names[field]}: give one of them")
+        names[field] = name
+    return names
+
+
+def _fill_prices(product: Product, obj: dict[str, Any], names: dict[str, str], now_ms: int) -> frozenset[str]:
+    """Prices depend on each other: for their currency, and where one is the sale's. Returns the fields that they decide."""
+    price, list_price, sale = (_price(obj, names, field) for field in ("price", "list_price", "sale_price"))
+    currency = _currency(obj, names, [price, list_price, sale])
+    decided = frozenset[str]()
+    if "sale_price" in names:
+        if "list_price" in names:
+            raise Broken(names["list_price"], "is what price becomes when there is a sale_price: leave one of them away")
+        if price is None and sale is not None:
+            raise Broken("sale_price", "needs the price that it reduces beside it")
+        if "price" in names:
+            decided = frozenset({"price", "list_price"})
+        dates = obj.get(names.get("sale_dates", ""))
+        is_on = dates is None or sale_is_on(dates, names["sale_dates"], now_ms)
+        if sale is not None and price is not None and is_on and sale.money(currency).minor_units < price.money(currency).minor_units:
+            price, list_price = sale, price
+    if price is not None:
+        product.price.CopyFrom(price.money(currency))
+    if list_price is not None:
+        product.list_price.CopyFrom(list_price.money(currency))
+    return decided
+
+
+def _price(obj: dict[str, Any], names: dict[str, str], field: str) -> Price | None:
+    name = names.get(field)
+    return None if name is None or obj[name] is None else read_price(obj[name], name)
+
+
+def _currency(obj: dict[str, Any], names: dict[str, str], prices: list[Price | None]) -> str:
+    """The one currency of a product: its own field's, or that of any of its prices; "" for the shop's own."""
+    codes = {price.currency for price in prices if price is not None and price.currency}
+    if "currency" in names and obj["currency"] is not None:
+        if not any(prices):
+            raise Broken("currency", "says nothing without a price")
+        codes.add(read_currency(obj["currency"], "currency"))
+    if len(codes) > 1:
+        said = " and ".join(sorted(codes))
+        raise Broken("currency" if "currency" in names else "price", f"is said to be in {said}: a product has one currency")
+    return codes.pop() if codes else ""
+
+
+# ---------------------------------------------------------------------- fields that stand for themselves
+
+
+def _fill_id(product: Product, value: object, at: str) -> None:
+    product.product_id = read_id(value, at)
+
+
+def _fill_title(product: Product, value: object, at: str) -> None:
+    product.title = read_words(value, at)
+
+
+def _fill_url(product: Product, value: object, at: str) -> None:
+    product.url = read_words(value, at)
+
+
+def _fill_image_url(product: Product, value: object, at: str) -> None:
+    product.image_url = read_words(value, at)
+
+
+def _fill_in_stock(product: Product, value: object, at: str) -> None:
+    product.in_stock = read_in_stock(value, at)
+
+
+def _fill_categories(product: Product, value: object, at: str) -> None:
+    product.categories.extend(read_categories(value, at))
+
+
+def _fill_brand(product: Product, value: object, at: str) -> None:
+    product.brand = read_words(value, at)
+
+
+def _fill_attributes(product: Product, value: object, at: str) -> None:
+    for name, values in read_attributes(value, at):
+        product.attributes[name].values.extend(values)
+
+
+def _fill_published(product: Product, value: object, at: str) -> None:
+    product.published_at_ms = read_published(value, at)
+
+
+def _fill_expires(product: Product, value: object, at: str) -> None:
+    product.expires_at_ms = read_moment(value, at)
+
+
+def _fill_changed(product: Product, value: object, at: str) -> None:
+    product.changed_at_ms = read_moment(value, at)
+
+
+_READERS: dict[str, Callable[[Product, object, str], None]] = {
+    "product_id": _fill_id,
+    "changed_at_ms": _fill_changed,
+    "title": _fill_title,
+    "url": _fill_url,
+    "image_url": _fill_image_url,
+    "in_stock": _fill_in_stock,
+    "categories": _fill_categories,
+    "brand": _fill_brand,
+    "attributes": _fill_attributes,
+    "published_at_ms": _fill_published,
+    "expires_at_ms": _fill_expires,
+}
+
+
+def _json_path(field: str, names: dict[str, str]) -> str:
+    """Where in the JSON a field of the product came from."""
+    head = field.replace("[", ".").partition(".")[0]
+    name = names.get(head) or names.get("sale_price" if head == "price" else "price" if head == "list_price" else "", head)
+    rest = field.removeprefix(head)
+    return name if rest.startswith(".") else name + rest
