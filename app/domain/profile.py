@@ -23,7 +23,7 @@ from typing import NamedTuple
 from app.domain.cart import add_to_cart, clear_ordered, remove_from_cart
 from app.domain.fields import change_consent, change_fields, profiling_is_denied
 from app.domain.purchases import remember_purchase
-from app.domain.reminders import HISTORY_DEPTH
+from app.domain.reminders import HISTORY_DEPTH, START_DEPTH
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.profile_pb2 import (
     INTERACTION_KIND_CART,
@@ -41,8 +41,9 @@ SESSION_GAP_MS = 30 * 60_000
 MAX_HISTORY = 200
 #: Past it, the oldest touch of the session is dropped (the history still has it).
 MAX_SESSION_PRODUCTS = 30
-#: How many products of earlier sessions an interaction carries: what items and the global models learn from.
+#: How many products of earlier sessions an interaction carries, in a session and at its start: what items and the global models learn from.
 MAX_EARLIER_PRODUCTS = HISTORY_DEPTH
+MAX_EARLIER_AT_START = START_DEPTH
 #: A retry that comes later than this many other events of the person is counted again.
 MAX_RECENT_EVENT_IDS = 128
 #: Past it, the id first seen longest ago is dropped.
@@ -60,7 +61,7 @@ class Interaction(NamedTuple):
     occurred_at_ms: int
     #: This session's products before this one, at most 30.
     session: list[str]
-    #: Products of earlier sessions, at most 16.
+    #: Products of earlier sessions, at most 16; at most 127 where the session begins with this product.
     earlier: list[str]
 
 
@@ -215,7 +216,8 @@ def _touch(profile: Profile, session: Session | None, product_id: str, kind: Int
     in_session = session.history_count
     size = len(products)
     before = size - in_session
-    earlier = products[max(0, before - MAX_EARLIER_PRODUCTS) : before] if before else []
+    depth = MAX_EARLIER_PRODUCTS if in_session else MAX_EARLIER_AT_START
+    earlier = products[max(0, before - depth) : before] if before else []
     session_products = session.product_ids
     context = session_products[:] if in_session else []
 

@@ -2,7 +2,7 @@
 
 This is the score of StreamPair. New products come from the neighbours of what the person touched last; products of the session return
 with the learned probability of their cell, those of earlier sessions with theirs. At session start the last products of the history stand
-in for the session, and what trends has a part. Ties are ordered by product id.
+in for the session, returns reach further back and have a model of their own, and what trends has a part. Ties are ordered by product id.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from app.domain.fields import profiling_is_denied
-from app.domain.models import GlobalModels
+from app.domain.models import START_LINKED, GlobalModels
 from app.domain.profile import SESSION_GAP_MS
 from app.domain.recommendations import Reason, Recommendation
-from app.domain.reminders import MAX_RANK, history_cells, session_cells
+from app.domain.reminders import MAX_RANK, history_cells, session_cells, start_cells
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import (
     REASON_KIND_ALSO_VIEWED,
@@ -104,19 +104,22 @@ def rank_situation(situation: Situation, models: GlobalModels, source: Neighbour
         context = seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session).items()}
         lists = _lists_of(context, _IN_SESSION, source)
         trends = _NOTHING
+        linked_part = max(_MIN_NEW, 1.0 - sum(seen_now.values()))
+        seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session).items()}
     else:
         seen_now = _NOTHING
         context = _newest_distinct(earlier, MAX_CONTEXT)
         lists = _lists_of(context, _AT_START, source)
         trends = models.trending_scores
+        linked_part = START_LINKED
+        seen_before = {product_id: models.start_return[cell] for product_id, cell in start_cells(earlier).items()}
     linked, expanded = _link_scores(context, lists, source)
     source.damp(linked)
     for product_id in seen_now:
         if product_id in linked:
             del linked[product_id]
     # Scores by link are brought to the sum that returns leave to new products.
-    scale = max(_MIN_NEW, 1.0 - sum(seen_now.values())) / (sum(linked.values()) or 1.0)
-    seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session).items()}
+    scale = linked_part / (sum(linked.values()) or 1.0)
 
     # What cannot be among the best, whatever all are multiplied by, is below the floor.
     floor = sorted(linked.values(), reverse=True)[length - 1] * _NEARLY if len(linked) > length else 0.0

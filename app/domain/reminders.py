@@ -2,13 +2,15 @@
 
 A cell of the session is (distinct-recency rank 1..12; times touched 1/2/3+; how long ago the last product had been touched before it:
 never, 1, 2, 3+ distinct products; distinct products in the session 1/2/3/4-7/8+). A cell of earlier sessions is (power of two of the
-rank; times touched 1/2/3+). Each event adds 1 to "available" of every cell that a product stands in, and to "hit" of the one that the
-person came back to; old counts fade with a half-life of 50,000 events.
+rank; times touched 1/2/3+). How a session starts is learned apart, and looks further back, for then people return to what they had long
+ago: its cells are (power of two of the rank; times touched 1/2/3/4+). Each event adds 1 to "available" of every cell that a product stands
+in, and to "hit" of the one that the person came back to; old counts fade with a half-life of 50,000 events.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +38,16 @@ HISTORY_ONCE = tuple(
     tuple((rank.bit_length() - 1) * _TIMES for rank in range(1, distinct + 1)) for distinct in range(HISTORY_DEPTH + 1)
 )
 
+#: How many of the last products are looked at when a session starts. On the log of purchases at hand, this and counting starts apart win
+#: 5 points of HR@20 at session start; 200 win nothing more.
+START_DEPTH = 127
+_START_TIMES = 4
+START_CELLS = START_DEPTH.bit_length() * _START_TIMES
+#: By rank less 1 and times touched less 1.
+_START_CELL = tuple(
+    tuple((rank.bit_length() - 1) * _START_TIMES + times for times in range(_START_TIMES)) for rank in range(1, START_DEPTH + 1)
+)
+
 #: rank of each session cell, for the back-off to the rank alone.
 RANK_OF_CELL = tuple(rank for ranks in _RANKS_IN_BUCKET for rank in range(1, ranks + 1) for _ in range(_PER_RANK))
 
@@ -60,12 +72,16 @@ class Reminders:
     session_hit: array[float] = field(default_factory=lambda: _no_counts(SESSION_CELLS))
     history_available: array[float] = field(default_factory=lambda: _no_counts(HISTORY_CELLS))
     history_hit: array[float] = field(default_factory=lambda: _no_counts(HISTORY_CELLS))
+    start_available: array[float] = field(default_factory=lambda: _no_counts(START_CELLS))
+    start_hit: array[float] = field(default_factory=lambda: _no_counts(START_CELLS))
     #: By the number of products where nothing stood twice: available in each of SESSION_ONCE, HISTORY_ONCE of that number.
     session_once: list[float] = field(default_factory=lambda: [0.0] * len(SESSION_ONCE))
     history_once: list[float] = field(default_factory=lambda: [0.0] * len(HISTORY_ONCE))
 
     def of_cells(self) -> tuple[array[float], ...]:
-        return self.session_available, self.session_hit, self.history_available, self.history_hit
+        return (
+            self.session_available, self.session_hit, self.history_available, self.history_hit, self.start_available, self.start_hit,
+        )  # fmt: skip
 
     def all_counts(self) -> tuple[array[float] | list[float], ...]:
         """Whatever is relative to the scale."""
@@ -108,6 +124,15 @@ def history_cells(earlier: Sequence[str], session: Sequence[str]) -> dict[str, i
     return cells
 
 
+def start_cells(earlier: Sequence[str]) -> dict[str, int]:
+    """The distinct products of the last 127 touches before a session, newest first, each with its cell."""
+    times = Counter(earlier[: -START_DEPTH - 1 : -1])
+    most = _START_TIMES
+    return {
+        product_id: row[(count if count < most else most) - 1] for (product_id, count), row in zip(times.items(), _START_CELL, strict=False)
+    }
+
+
 def _distinct(products: Sequence[str]) -> tuple[dict[str, None], list[str]]:
     """The products in the order of their first places, and those of all further places."""
     distinct: dict[str, None] = {}
@@ -141,6 +166,13 @@ def learn_return(reminders: Reminders, session: Sequence[str], earlier: Sequence
             if product_id in cell_of:
                 reminders.session_hit[cell_of[product_id]] += weight
     if earlier:
+        if not session:
+            available = reminders.start_available
+            cell_of = start_cells(earlier)
+            for cell in cell_of.values():
+                available[cell] += weight
+            if product_id in cell_of:
+                reminders.start_hit[cell_of[product_id]] += weight
         recent = earlier[-HISTORY_DEPTH:]
         distinct = set(recent)
         if len(distinct) == len(recent):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from app.domain.profile import Interaction
-from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, Reminders, learn_return
+from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, START_CELLS, Reminders, learn_return
 from app.domain.trending import Trending, TrendingBlock, count_touch
 from tidings.state.v1 import share_pb2
 
@@ -109,6 +109,8 @@ _HEADS = (
     _head("session_hit", SESSION_CELLS),
     _head("history_available", HISTORY_CELLS),
     _head("history_hit", HISTORY_CELLS),
+    _head("start_available", START_CELLS),
+    _head("start_hit", START_CELLS),
 )
 
 
@@ -122,7 +124,9 @@ def _reminders(message: share_pb2.Reminders) -> Reminders:
         array("f", message.session_hit[:]),
         array("f", message.history_available[:]),
         array("f", message.history_hit[:]),
-        message.session_once[:] or none.session_once,  # a share from before these two were counted
+        array("f", message.start_available[:]) or none.start_available,  # a share from before these were counted
+        array("f", message.start_hit[:]) or none.start_hit,
+        message.session_once[:] or none.session_once,
         message.history_once[:] or none.history_once,
     )
     if list(map(len, reminders.all_counts())) != list(map(len, none.all_counts())):

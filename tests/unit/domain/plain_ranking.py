@@ -10,7 +10,7 @@ from math import exp
 from app.domain.models import GlobalModels
 from app.domain.ranking import NeighbourSource, Situation
 from app.domain.recommendations import Reason, Recommendation
-from app.domain.reminders import history_cells, session_cells
+from app.domain.reminders import history_cells, session_cells, start_cells
 from tidings.updates.v1.update_pb2 import ReasonKind
 
 #: From a product, to a product, and what the link adds to the latter's score.
@@ -31,10 +31,14 @@ def plain_rank(situation: Situation, models: GlobalModels, source: NeighbourSour
     source.damp(by_link)
 
     seen_now = {product: models.session_return[cell] for product, cell in session_cells(session).items()}
-    seen_before = {product: models.history_return[cell] for product, cell in history_cells(earlier, session).items()}
-    trends = {} if session else {product: 0.3 * share for product, share in models.trending}
+    if session:
+        seen_before = {product: models.history_return[cell] for product, cell in history_cells(earlier, session).items()}
+    else:
+        seen_before = {product: models.start_return[cell] for product, cell in start_cells(earlier).items()}
+    trends = {} if session else {product: 0.3 * 0.3 * share for product, share in models.trending}
     by_link = {product: score for product, score in by_link.items() if product not in seen_now}
-    scale = max(0.05, 1.0 - sum(seen_now.values())) / (sum(by_link.values()) or 1.0)
+    new = max(0.05, 1.0 - sum(seen_now.values())) if session else 0.3
+    scale = new / (sum(by_link.values()) or 1.0)
     by_link = {product: score * scale for product, score in by_link.items()}
 
     scores = {

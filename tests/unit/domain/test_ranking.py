@@ -17,7 +17,7 @@ from app.domain.profile import SESSION_GAP_MS, fold_event, new_profile
 from app.domain.ranking import ScoredList, Situation, rank_situation, situation_of
 from app.domain.ranking import rank as rank_profile
 from app.domain.recommendations import Reason, Recommendation, list_digest
-from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, history_cells, session_cells
+from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, START_CELLS, history_cells, session_cells
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, consent, histories, viewed
 from tests.unit.domain.plain_ranking import plain_rank
 from tidings.events.v1.event_pb2 import ConsentState
@@ -123,15 +123,17 @@ def test_products_of_earlier_sessions_return_too():
 
 def test_half_an_hour_after_the_last_event_the_history_stands_in_for_the_session():
     someone = knows(person("p1", "p2"), "p2", a=1.0, p1=0.5)
-    likely = replace(NOTHING_KNOWN, session_return=(0.5,) * SESSION_CELLS, trending=(("hot", 0.4), ("a", 0.2)))
+    likely = replace(
+        NOTHING_KNOWN, session_return=(0.5,) * SESSION_CELLS, start_return=(0.01,) * START_CELLS, trending=(("hot", 0.4), ("a", 0.2))
+    )
     assert situation_of(someone.profile, NOON_MS + SESSION_GAP_MS + 1) == (["p1", "p2"], [])
     assert situation_of(someone.profile, NOON_MS + SESSION_GAP_MS + 2) == ([], ["p1", "p2"])
     ranked = rank(someone, likely, LATER_MS)
     assert [(r.product_id, r.score) for r in ranked] == [
-        ("a", pytest.approx(2 / 3 + 0.06)),
-        ("p1", pytest.approx(1 / 3)),
-        ("hot", pytest.approx(0.12)),
-        ("p2", 0.0),
+        ("a", pytest.approx(0.3 * (2 / 3 + 0.06))),
+        ("p1", pytest.approx(0.3 / 3 + 0.01)),
+        ("hot", pytest.approx(0.3 * 0.12)),
+        ("p2", 0.01),
     ]
     assert kinds(ranked) == ["ALSO_VIEWED", "ALSO_VIEWED", "TRENDING", "SEEN_BEFORE"]
 
@@ -232,6 +234,7 @@ def any_situation(random: Random) -> tuple[Situation, GlobalModels, Links, int]:
         tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(SESSION_CELLS)),
         tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(HISTORY_CELLS)),
         tuple(sorted(trending.items(), key=lambda entry: (-entry[1], entry[0]))),
+        start_return=tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(START_CELLS)),
     )
     return situation, models, links, random.choice([1, 5, 20, 50])
 

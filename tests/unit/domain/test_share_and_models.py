@@ -16,10 +16,13 @@ from app.domain.reminders import (
     MAX_RANK,
     RANK_OF_CELL,
     SESSION_CELLS,
+    START_CELLS,
+    START_DEPTH,
     Reminders,
     history_cells,
     learn_return,
     session_cells,
+    start_cells,
 )
 from app.domain.share import Share, decode_share, encode_share, fold_share, new_share
 from app.domain.trending import (
@@ -101,6 +104,26 @@ def test_a_return_to_an_earlier_session_is_learned_too():
     assert models.history_return[cells["z"]] == 0.0
 
 
+@given(st.lists(PRODUCTS, max_size=200))
+def test_cells_at_a_start_tell_how_long_ago_and_how_often(earlier):
+    within = earlier[-START_DEPTH:]
+    ranks = list(dict.fromkeys(reversed(within)))
+    cells = start_cells(earlier)
+    assert list(cells) == ranks
+    keys = {product: ((ranks.index(product) + 1).bit_length(), min(within.count(product), 4)) for product in ranks}
+    assert all(0 <= cell < START_CELLS for cell in cells.values())
+    assert all((cells[a] == cells[b]) == (keys[a] == keys[b]) for a in ranks for b in ranks)
+
+
+def test_how_sessions_start_is_learned_from_their_first_products_alone_and_far_back():
+    long_ago = ["a", *(f"p{number}" for number in range(100))]
+    share = share_of([touched("a", [], long_ago)] * 100 + [touched("b", ["a"], long_ago[-16:])] * 100)
+    models = GlobalModels.of([share])
+    # 38 products, of ranks 64 to 101, stood in a's cell each time.
+    assert models.start_return[start_cells(long_ago)["a"]] == pytest.approx(100 / (3800 + 20), rel=1e-3)
+    assert models.start_return[start_cells(["x"])["x"]] == 0.0
+
+
 def test_old_counts_fade_by_half_in_50000_events():
     reminders = Reminders()
     learn_return(reminders, ["a", "a"], [], "a")
@@ -150,7 +173,7 @@ def test_models_do_not_depend_on_the_order_of_the_shares(rows):
     shares = [share_of([touched(*row)], partition) for partition, row in enumerate(rows)]
     models = GlobalModels.of(shares)
     assert models == GlobalModels.of(reversed(shares))
-    assert all(0 <= p <= 1 for p in (*models.session_return, *models.history_return))
+    assert all(0 <= p <= 1 for p in (*models.session_return, *models.history_return, *models.start_return))
 
 
 def test_shares_at_different_scales_count_alike():
@@ -164,7 +187,7 @@ def test_shares_at_different_scales_count_alike():
 
 def test_of_no_shares_nothing_is_likely_and_nothing_trends():
     models = GlobalModels.of([])
-    assert set(models.session_return) == set(models.history_return) == {0.0}
+    assert set(models.session_return) == set(models.history_return) == set(models.start_return) == {0.0}
     assert models.trending == ()
 
 
@@ -193,11 +216,11 @@ def test_a_share_of_many_blocks_that_was_stored_and_read_goes_on_alike():
 
 
 def test_what_is_stored_is_the_message_with_every_count():
-    share = share_of([touched("a", ["x", "y"], ["a"]), touched("b", ["a", "b", "a"], ["c", "c"]), touched("z", [], [])], 3)
+    share = share_of([touched("a", ["x", "y"], ["a"]), touched("b", ["a", "b", "a"], ["c", "c"]), touched("z", [], ["z"])], 3)
     share.trending.blocks.insert(0, TrendingBlock(7, ["b", "c"], [3, 4]))
     message = share_pb2.Share.FromString(encode_share(share))
     assert (message.partition, message.event_count, message.reminders.scale) == (3, 3, share.reminders.scale)
-    for name in ("session_available", "session_hit", "history_available", "history_hit", "session_once", "history_once"):
+    for name in (field.name for field in share_pb2.Reminders.DESCRIPTOR.fields if field.name != "scale"):
         counts = list(getattr(share.reminders, name))
         assert any(counts)
         assert list(getattr(message.reminders, name)) == counts
@@ -217,6 +240,8 @@ def test_a_share_from_before_there_were_counts_by_number_is_read():
     message = share_pb2.Share.FromString(encode_share(share_of([touched("a", ["a", "a"], [])])))
     message.reminders.ClearField("session_once")
     message.reminders.ClearField("history_once")
+    message.reminders.ClearField("start_available")
+    message.reminders.ClearField("start_hit")
     assert decode_share(message.SerializeToString()) == share_of([touched("a", ["a", "a"], [])])
     assert decode_share(b"") == new_share(0)
 

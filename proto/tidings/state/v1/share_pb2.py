@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidings/state/v1/share.proto\x12\x10tidings.state.v1\"\x8d\x01\n\x05Share\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x13\n\x0b\x65vent_count\x18\x02 \x01(\x04\x12.\n\treminders\x18\x03 \x01(\x0b\x32\x1b.tidings.state.v1.Reminders\x12,\n\x08trending\x18\x04 \x01(\x0b\x32\x1a.tidings.state.v1.Trending\"\xa6\x01\n\tReminders\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x19\n\x11session_available\x18\x02 \x03(\x02\x12\x13\n\x0bsession_hit\x18\x03 \x03(\x02\x12\x19\n\x11history_available\x18\x04 \x03(\x02\x12\x13\n\x0bhistory_hit\x18\x05 \x03(\x02\x12\x14\n\x0csession_once\x18\x06 \x03(\x01\x12\x14\n\x0chistory_once\x18\x07 \x03(\x01\";\n\x08Trending\x12/\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x1f.tidings.state.v1.TrendingBlock\"I\n\rTrendingBlock\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\r\x12\x13\n\x0bproduct_ids\x18\x02 \x03(\t\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidings/state/v1/share.proto\x12\x10tidings.state.v1\"\x8d\x01\n\x05Share\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x13\n\x0b\x65vent_count\x18\x02 \x01(\x04\x12.\n\treminders\x18\x03 \x01(\x0b\x32\x1b.tidings.state.v1.Reminders\x12,\n\x08trending\x18\x04 \x01(\x0b\x32\x1a.tidings.state.v1.Trending\"\xd2\x01\n\tReminders\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x19\n\x11session_available\x18\x02 \x03(\x02\x12\x13\n\x0bsession_hit\x18\x03 \x03(\x02\x12\x19\n\x11history_available\x18\x04 \x03(\x02\x12\x13\n\x0bhistory_hit\x18\x05 \x03(\x02\x12\x14\n\x0csession_once\x18\x06 \x03(\x01\x12\x14\n\x0chistory_once\x18\x07 \x03(\x01\x12\x17\n\x0fstart_available\x18\x08 \x03(\x02\x12\x11\n\tstart_hit\x18\t \x03(\x02\";\n\x08Trending\x12/\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x1f.tidings.state.v1.TrendingBlock\"I\n\rTrendingBlock\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\r\x12\x13\n\x0bproduct_ids\x18\x02 \x03(\t\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHARE']._serialized_start=51
   _globals['_SHARE']._serialized_end=192
   _globals['_REMINDERS']._serialized_start=195
-  _globals['_REMINDERS']._serialized_end=361
-  _globals['_TRENDING']._serialized_start=363
-  _globals['_TRENDING']._serialized_end=422
-  _globals['_TRENDINGBLOCK']._serialized_start=424
-  _globals['_TRENDINGBLOCK']._serialized_end=497
+  _globals['_REMINDERS']._serialized_end=405
+  _globals['_TRENDING']._serialized_start=407
+  _globals['_TRENDING']._serialized_end=466
+  _globals['_TRENDINGBLOCK']._serialized_start=468
+  _globals['_TRENDINGBLOCK']._serialized_end=541
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ class Share(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., event_count: _Optional[int] = ..., reminders: _Optional[_Union[Reminders, _Mapping]] = ..., trending: _Optional[_Union[Trending, _Mapping]] = ...) -> None: ...
 
 class Reminders(_message.Message):
-    __slots__ = ("scale", "session_available", "session_hit", "history_available", "history_hit", "session_once", "history_once")
+    __slots__ = ("scale", "session_available", "session_hit", "history_available", "history_hit", "session_once", "history_once", "start_available", "start_hit")
     SCALE_FIELD_NUMBER: _ClassVar[int]
     SESSION_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
     SESSION_HIT_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,8 @@ class Reminders(_message.Message):
     HISTORY_HIT_FIELD_NUMBER: _ClassVar[int]
     SESSION_ONCE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_ONCE_FIELD_NUMBER: _ClassVar[int]
+    START_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    START_HIT_FIELD_NUMBER: _ClassVar[int]
     scale: float
     session_available: _containers.RepeatedScalarFieldContainer[float]
     session_hit: _containers.RepeatedScalarFieldContainer[float]
@@ -34,7 +36,9 @@ class Reminders(_message.Message):
     history_hit: _containers.RepeatedScalarFieldContainer[float]
     session_once: _containers.RepeatedScalarFieldContainer[float]
     history_once: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, scale: _Optional[float] = ..., session_available: _Optional[_Iterable[float]] = ..., session_hit: _Optional[_Iterable[float]] = ..., history_available: _Optional[_Iterable[float]] = ..., history_hit: _Optional[_Iterable[float]] = ..., session_once: _Optional[_Iterable[float]] = ..., history_once: _Optional[_Iterable[float]] = ...) -> None: ...
+    start_available: _containers.RepeatedScalarFieldContainer[float]
+    start_hit: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, scale: _Optional[float] = ..., session_available: _Optional[_Iterable[float]] = ..., session_hit: _Optional[_Iterable[float]] = ..., history_available: _Optional[_Iterable[float]] = ..., history_hit: _Optional[_Iterable[float]] = ..., session_once: _Optional[_Iterable[float]] = ..., history_once: _Optional[_Iterable[float]] = ..., start_available: _Optional[_Iterable[float]] = ..., start_hit: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Trending(_message.Message):
     __slots__ = ("blocks",)
