@@ -157,7 +157,7 @@ class CatalogCopy:
         return {product_id: product for product_id, entry in entries if (product := catalog_product(entry)) is not None}
 
     async def _follow(self) -> None:
-        database = await self._open()
+        database = await self.open()
         async with changelog_reader(self._client, self._places) as reader:
             ends = await self._seek(reader, database)
             unverified = dict(database.places)
@@ -182,7 +182,8 @@ class CatalogCopy:
         place, end = database.places.get(tp.partition), reader.highwater(tp)
         return 0 if end is None else max(0, end - (0 if place is None else place.offset + 1))
 
-    async def _open(self) -> CatalogDatabase:
+    async def open(self) -> CatalogDatabase:
+        """Answer from what is on disk, without following. Raises StateError when the database cannot be opened."""
         if self._database is None:
             identity = f"1 {self._changelog} {len(self._places)}"  # 1: how the database is laid out
             database = await asyncio.to_thread(
