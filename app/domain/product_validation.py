@@ -6,6 +6,7 @@ No input raises: bytes that are no product come back as a Violation, the value t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
@@ -80,26 +81,19 @@ def validate_product(product: Product, received_at_ms: int = 0) -> Violation | N
     at_ms = product.changed_at_ms
     if at_ms and (not EARLIEST_MS <= at_ms <= LATEST_MS or 0 < received_at_ms < at_ms - MAX_AHEAD_MS):
         return invalid("changed_at_ms", "must be in milliseconds since 1970 UTC, from 2000 to 2100, and at most a day past the receipt")
-    if len(product.changed_fields) and (violation := _check_changed_fields(product)):
-        return violation
-    return (
-        _check_text("title", product.title, MAX_TITLE_BYTES)
-        or _check_url("url", product.url)
-        or _check_url("image_url", product.image_url)
-        or _check_prices(product)
-        or _check_categories(product)
-        or _check_text("brand", product.brand, MAX_BRAND_BYTES)
-        or _check_attributes(product)
-        or _check_times(product)
-    )
-
-
-def _check_changed_fields(product: Product) -> Violation | None:
     names = list(product.changed_fields)
-    for name in names:
-        if name not in PRODUCT_FIELDS:
-            # What it names may be anything: the answer does not repeat it.
-            return invalid("changed_fields", "must be names of fields: " + ", ".join(sorted(PRODUCT_FIELDS)))
+    if names and (violation := _check_changed_fields(product, names)):
+        return violation
+    for check in dict.fromkeys(_CHECKS[name] for name in names) if names else _CHECKS_OF_ALL:  # the rest is absent
+        if violation := check(product):
+            return violation
+    return None
+
+
+def _check_changed_fields(product: Product, names: list[str]) -> Violation | None:
+    if not PRODUCT_FIELDS.issuperset(names):
+        # What it names may be anything: the answer does not repeat it.
+        return invalid("changed_fields", "must be names of fields: " + ", ".join(sorted(PRODUCT_FIELDS)))
     if names != sorted(set(names)):
         return invalid("changed_fields", "must be sorted and hold each name once")
     for field, _ in product.ListFields():
@@ -108,9 +102,21 @@ def _check_changed_fields(product: Product) -> Violation | None:
     return None
 
 
+def _check_title(product: Product) -> Violation | None:
+    return _check_text("title", product.title, MAX_TITLE_BYTES)
+
+
+def _check_brand(product: Product) -> Violation | None:
+    return _check_text("brand", product.brand, MAX_BRAND_BYTES)
+
+
 def _check_text(field: str, text: str, max_bytes: int) -> Violation | None:
     problem = id_problem(text, max_bytes) if text else None
     return invalid(field, problem) if problem else None
+
+
+def _check_urls(product: Product) -> Violation | None:
+    return _check_url("url", product.url) or _check_url("image_url", product.image_url)
 
 
 def _check_url(field: str, url: str) -> Violation | None:
@@ -169,3 +175,24 @@ def _check_times(product: Product) -> Violation | None:
     if product.expires_at_ms and not EARLIEST_MS <= product.expires_at_ms <= NEVER_MS:
         return invalid("expires_at_ms", f"must be 0, or in milliseconds since 1970 UTC, from 2000 to {NEVER_MS}")
     return None
+
+
+def _check_nothing(product: Product) -> Violation | None:
+    return None
+
+
+#: By field; a check of two fields stands twice. A test says that none is missing.
+_CHECKS: dict[str, Callable[[Product], Violation | None]] = {
+    "title": _check_title,
+    "url": _check_urls,
+    "image_url": _check_urls,
+    "price": _check_prices,
+    "list_price": _check_prices,
+    "in_stock": _check_nothing,
+    "categories": _check_categories,
+    "brand": _check_brand,
+    "attributes": _check_attributes,
+    "published_at_ms": _check_times,
+    "expires_at_ms": _check_times,
+}
+_CHECKS_OF_ALL = tuple(dict.fromkeys(_CHECKS.values()))

@@ -98,7 +98,7 @@ class CatalogDatabase:
         self.count = int(self._db.get(_COUNT) or 0)
         #: By partition.
         self.places = {
-            _PARTITION.unpack(key[1:])[0]: Place(*_OFFSET_AND_DIGEST.unpack(value)) for key, value in self._scan(_PLACE, _PLACE)
+            _PARTITION.unpack(key[1:])[0]: Place(*_OFFSET_AND_DIGEST.unpack(value)) for key, value in self._items(_PLACE)
         }
 
     def get(self, product_id: bytes) -> bytes | None:
@@ -109,10 +109,7 @@ class CatalogDatabase:
         """Ids, the latest time up to ``until_ms`` first; of all products if ``category`` is empty."""
         prefix = _CATEGORY + category.encode() + b"\x00" if category else _NEWEST
         skip = len(prefix) + _INVERTED.size
-        found = []
-        for key, _ in self._scan(prefix, prefix + _INVERTED.pack(_LATEST - until_ms), limit):
-            found.append(key[skip:].decode())
-        return found
+        return [key[skip:].decode() for key in self._keys(prefix, prefix + _INVERTED.pack(_LATEST - until_ms), limit)]
 
     def write(self, values: Mapping[bytes, bytes | None], places: Mapping[int, Place], now_ms: int | None) -> set[str]:
         """Take over changelog values by product id (None: the product is gone), up to ``places``, atomically.
@@ -148,7 +145,7 @@ class CatalogDatabase:
 
     def products(self) -> Iterator[tuple[str, CatalogEntry]]:
         """All listed products, by id."""
-        for key, value in self._scan(_ENTRY, _ENTRY):
+        for key, value in self._items(_ENTRY):
             yield key[1:].decode(), CatalogEntry.FromString(value)
 
     def size_bytes(self) -> int:
@@ -157,13 +154,19 @@ class CatalogDatabase:
     def close(self) -> None:
         self._db.close()
 
-    def _scan(self, prefix: bytes, start: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def _items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key in self._keys(prefix, prefix):
+            if (value := self._db.get(key)) is not None:
+                yield key, value
+
+    def _keys(self, prefix: bytes, start: bytes, limit: int | None = None) -> Iterator[bytes]:
+        """The keys that begin with ``prefix``, from ``start`` on, in their order."""
         options = rocksdict.ReadOptions()
         options.set_iterate_upper_bound(prefix[:-1] + bytes([prefix[-1] + 1]))  # no prefix ends with 0xff
         found: Any = self._db.iter(options)  # raw mode: bytes, which the stub does not know
         found.seek(start)
-        while found.valid() and (limit is None or limit > 0):
-            yield found.key(), found.value()
+        while limit != 0 and found.valid():
+            yield found.key()
             found.next()
             limit = None if limit is None else limit - 1
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.domain.catalog import NEVER_MS
 from app.domain.product_validation import (
+    _CHECKS,
     PRODUCT_FIELDS,
     decode_product,
     product_id_of,
@@ -144,6 +145,20 @@ def test_what_stands_at_the_edge_of_a_rule_is_a_product(record: Product) -> None
 def test_every_field_has_a_rule_that_is_tested_or_no_rule() -> None:
     tested = {field.partition("[")[0].partition(".")[0] for field, _ in BROKEN}
     assert tested == {field.name for field in Product.DESCRIPTOR.fields}
+    assert set(_CHECKS) == PRODUCT_FIELDS
+
+
+@pytest.mark.parametrize(("field", "record"), BROKEN)
+def test_a_change_is_held_to_the_same_rules(field: str, record: Product) -> None:
+    """Each broken record again, as a change of the fields that it sets."""
+    names = sorted(PRODUCT_FIELDS & {descriptor.name for descriptor, _ in record.ListFields()})
+    if not names or record.changed_fields:
+        return
+    record = Product.FromString(record.SerializeToString())
+    record.changed_fields[:] = names
+    violation = decode(record)
+    assert isinstance(violation, Violation)
+    assert violation.field == field
 
 
 def test_the_key_of_a_full_record_is_the_id_and_that_of_a_change_names_the_fields() -> None:
