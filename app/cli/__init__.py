@@ -29,6 +29,7 @@ COMMANDS = {
     "topics": _Command("app.cli.topics", "topics", "Create or check the topics in Kafka."),
     "worker": _Command("app.cli.worker_command", "worker", "Run a worker: fold events, rank, deliver, answer HTTP."),
     "send": _Command("app.cli.send", "send", "Send one event."),
+    "catalog": _Command("app.cli.catalog", "catalog", "Load the shop's products (CSV, TSV, JSONL, Google Merchant XML)."),
     "replay": _Command("app.cli.replay", "replay", "Send an event log (Parquet, CSV, JSONL), in real time or faster."),
     "evaluate": _Command("app.cli.evaluate", "evaluate", "Measure the recommender on an event log, without a broker."),
     "dead-letters": _Command("app.cli.dead_letters", "dead_letters", "List, show and replay records that could not be applied."),
