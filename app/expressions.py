@@ -41,7 +41,7 @@ class Expression:
     _attributes: Sequence[str] = field(repr=False, compare=False)
 
     def holds(self, names: Mapping[str, Any], attributes: Mapping[str, Sequence[str]]) -> bool | None:
-        """Whether it holds for a product with these ``NAMES`` and attributes; None if it fails, as where a null is compared."""
+        """Whether it holds for a product with these ``NAMES`` and attributes; None if it fails, as where null is compared with a number."""
         known = {_NOT_IN_A_NAME.sub("_", name): tuple(values) for name, values in attributes.items()} if self._attributes else {}
         thing = {**names, "attributes": {name: known.get(name, ()) for name in self._attributes}}
         try:

@@ -191,7 +191,7 @@ class FilterSettings(_Section):
     price_from: int = Field(0, ge=0)
     price_to: int = Field(0, ge=0)
     #: A condition that a product must fulfil; empty: none.
-    when: Literal[""] | Condition = ""
+    when: Annotated[str, AfterValidator(lambda text: _check_expression(text) if text else text)] = ""
 
     @model_validator(mode="after")
     def _price_range_is_one(self) -> FilterSettings:

@@ -80,8 +80,6 @@ class Rules:
 
     def removed_by(self, product: CatalogProduct, person: Person, now_ms: int) -> str | None:
         """The name of the first rule that removes the product for this person at this moment; None if it may be shown."""
-        if product.product_id in self.exclude_products:
-            return "excluded_product"
         if (rule := self._rule_of_product(product)) is not None:
             return rule
         if product.published_at_ms > now_ms:
@@ -90,20 +88,23 @@ class Rules:
             return "expired"
         if product.product_id in person.bought:
             return "bought"
-        if self._is_sold_elsewhere(product, person):
+        if self.is_sold_elsewhere(product, person):
             return "region"
         return None
 
-    def admits(self, product: CatalogProduct, person: Person, now_ms: int) -> bool:
-        """Whether no rule removes it: ``removed_by`` in a fraction of its time, for what depends on the product alone is remembered."""
-        removed = product.verdicts.get(self)
-        if removed is None:
-            removed = product.verdicts[self] = product.product_id in self.exclude_products or self._rule_of_product(product) is not None
-        if removed or product.published_at_ms > now_ms or 0 < product.expires_at_ms <= now_ms or product.product_id in person.bought:
-            return False
-        return not (self.region_product_attribute and self._is_sold_elsewhere(product, person))
+    def removes(self, product: CatalogProduct) -> bool:
+        """Whether a rule removes it for everybody and at all times; remembered by the product, for whoever asks for it often."""
+        removed = product.verdicts[self] = self._rule_of_product(product) is not None
+        return removed
+
+    def is_sold_elsewhere(self, product: CatalogProduct, person: Person) -> bool:
+        """Whether the product is sold in some regions only, and the person is in none of them, as far as is known."""
+        regions = product.attributes.get(self.region_product_attribute, ()) if self.region_product_attribute else ()
+        return bool(regions) and person.region not in regions
 
     def _rule_of_product(self, product: CatalogProduct) -> str | None:
+        if product.product_id in self.exclude_products:
+            return "excluded_product"
         if not product.in_stock:
             return "out_of_stock"
         if is_in_one_of(product, self.exclude_categories):
@@ -114,10 +115,6 @@ class Rules:
             if holds(expression, product) is not False:
                 return f"exclude_when.{name}"
         return None
-
-    def _is_sold_elsewhere(self, product: CatalogProduct, person: Person) -> bool:
-        regions = product.attributes.get(self.region_product_attribute, ()) if self.region_product_attribute else ()
-        return bool(regions) and person.region not in regions
 
 
 @dataclass(frozen=True, eq=False)

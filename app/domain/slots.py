@@ -7,8 +7,9 @@ it is empty only if nothing that was proposed may be shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from app.domain.catalog import LEVEL, Catalog, CatalogProduct
@@ -127,8 +128,7 @@ def recommend(query: Query, slot: Slot, rules: Rules, *, explain: bool = False) 
 
 def may_be_shown(product_id: str, slot: Slot, rules: Rules, person: Person, catalog: Catalog, now_ms: int) -> bool:
     """Whether rules and filters admit a product that was chosen before. Caps were kept when it was."""
-    shows_uncatalogued = slot.uncatalogued == "show" or catalog.is_empty
-    return _admits(product_id, catalog.product(product_id), slot, rules, person, now_ms, shows_uncatalogued)
+    return _gate(slot, rules, person, catalog, now_ms)(product_id)
 
 
 class _Choice:
@@ -139,7 +139,7 @@ class _Choice:
         self._slot = slot
         self._rules = rules
         self._person = rules.person(query.profile, query.now_ms)
-        self._shows_uncatalogued = slot.uncatalogued == "show" or query.catalog.is_empty
+        self._admits = _gate(slot, rules, self._person, query.catalog, query.now_ms)
         self._chosen: dict[str, Recommendation] = {}
         self._per_brand: dict[str, int] = {}
         self._per_category: dict[str, int] = {}
@@ -182,23 +182,22 @@ class _Choice:
 
     def _take(self, strategy: str, proposals: Iterator[Recommendation], until: int) -> None:
         """Choose from the proposals until the list has so many products, or there are no more."""
-        chosen, is_capped = self._chosen, bool(self._slot.max_per_brand or self._slot.max_per_category)
+        chosen, admits = self._chosen, self._admits
+        is_capped = self._slot.max_per_brand or self._slot.max_per_category
         if len(chosen) >= until:
             return
         for proposed in proposals:
             product_id = proposed.product_id
             if product_id in chosen:
                 continue
-            product = self._query.catalog.product(product_id)
-            if self._admits(product_id, product) and not (is_capped and self._cap_of(product)):
+            if admits(product_id) and not (is_capped and self._cap_of(product_id)):
                 chosen[product_id] = proposed
                 if is_capped:
-                    self._count(product)
+                    self._count(product_id)
                 if len(chosen) >= until:
                     return
             elif (removed := self._removed) is not None and product_id not in removed and len(removed) < MAX_REMOVED:
-                rule = self._rule_of(product_id, product) or self._cap_of(product) or "unknown"
-                removed[product_id] = Removed(product_id, rule, strategy)
+                removed[product_id] = Removed(product_id, self._rule_of(product_id) or "unknown", strategy)
 
     def _proposals(self, name: str) -> Iterator[Recommendation]:
         """What a strategy proposes, best first; it is asked for more when that is used up."""
@@ -230,21 +229,21 @@ class _Choice:
                 score *= boost.factor
         return proposed._replace(score=score)
 
-    def _admits(self, product_id: str, product: CatalogProduct | None) -> bool:
-        return _admits(product_id, product, self._slot, self._rules, self._person, self._query.now_ms, self._shows_uncatalogued)
-
-    def _rule_of(self, product_id: str, product: CatalogProduct | None) -> str | None:
-        if product is None:
-            if not self._shows_uncatalogued:
+    def _rule_of(self, product_id: str) -> str | None:
+        """Why a product is not chosen: the rule, the filter, or the cap that it would break."""
+        catalog, filters = self._query.catalog, self._slot.filters
+        if (product := catalog.product(product_id)) is None:
+            if not _shows_uncatalogued(self._slot, catalog):
                 return "uncatalogued"
             product = CatalogProduct(product_id)
-        rule = self._rules.removed_by(product, self._person, self._query.now_ms)
-        return rule if rule is not None or self._slot.filters is None else self._slot.filters.removed_by(product)
+        if (rule := self._rules.removed_by(product, self._person, self._query.now_ms)) is not None:
+            return rule
+        return (filters.removed_by(product) if filters is not None else None) or self._cap_of(product_id)
 
-    def _cap_of(self, product: CatalogProduct | None) -> str | None:
+    def _cap_of(self, product_id: str) -> str | None:
         """The cap that the product would break."""
         slot = self._slot
-        if product is None:
+        if (product := self._query.catalog.product(product_id)) is None:
             return None
         if slot.max_per_brand and product.brand and self._per_brand.get(product.brand, 0) >= slot.max_per_brand:
             return "max_per_brand"
@@ -252,28 +251,49 @@ class _Choice:
             return "max_per_category"
         return None
 
-    def _count(self, product: CatalogProduct | None) -> None:
-        if product is None:
+    def _count(self, product_id: str) -> None:
+        if (product := self._query.catalog.product(product_id)) is None:
             return
         if product.brand:
             self._per_brand[product.brand] = self._per_brand.get(product.brand, 0) + 1
         for category in self._categories_of(product):
             self._per_category[category] = self._per_category.get(category, 0) + 1
 
-    def _categories_of(self, product: CatalogProduct) -> set[str]:
-        if self._slot.category_level == "full":
-            return set(product.categories)
-        return {category.split(LEVEL)[0] for category in product.categories}
+    def _categories_of(self, product: CatalogProduct) -> Collection[str]:
+        return _capped_categories(product.categories, self._slot.category_level)
 
 
-def _admits(
-    product_id: str, product: CatalogProduct | None, slot: Slot, rules: Rules, person: Person, now_ms: int, shows_uncatalogued: bool
-) -> bool:
-    if product is None:
-        if not shows_uncatalogued:
+def _shows_uncatalogued(slot: Slot, catalog: Catalog) -> bool:
+    return slot.uncatalogued == "show" or catalog.is_empty
+
+
+def _gate(slot: Slot, rules: Rules, person: Person, catalog: Catalog, now_ms: int) -> Callable[[str], bool]:
+    """Whether rules and filters admit a product. One function with all in reach, for it is asked of every product that is proposed."""
+    product_of, bought, filters = catalog.product, person.bought, slot.filters
+    shows_uncatalogued = _shows_uncatalogued(slot, catalog)
+    admits_the_unknown = rules.admits_the_unknown and filters is None
+    is_regional = bool(rules.region_product_attribute)
+
+    def admits(product_id: str) -> bool:
+        product = product_of(product_id)
+        if product is None:
+            if not shows_uncatalogued:
+                return False
+            if admits_the_unknown:
+                return True
+            product = CatalogProduct(product_id)
+        removed = product.verdicts.get(rules)
+        if removed is None:
+            removed = rules.removes(product)
+        if removed or product.published_at_ms > now_ms or 0 < product.expires_at_ms <= now_ms or product_id in bought:
             return False
-        if rules.admits_the_unknown and slot.filters is None:
-            return True
-        product = CatalogProduct(product_id)
-    filters = slot.filters
-    return rules.admits(product, person, now_ms) and (filters is None or filters.admits(product))
+        if is_regional and rules.is_sold_elsewhere(product, person):
+            return False
+        return filters is None or filters.admits(product)
+
+    return admits
+
+
+@lru_cache(maxsize=4096)
+def _capped_categories(categories: tuple[str, ...], level: Literal["top", "full"]) -> frozenset[str]:
+    return frozenset(category.split(LEVEL)[0] if level == "top" else category for category in categories)
