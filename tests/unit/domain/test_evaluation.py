@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from app.cli.logs import read_log
-from app.domain.evaluation import LiveItems, evaluate_log
+from app.domain.evaluation import FOR_YOU, Contestant, Evaluation, LiveItems
+from app.domain.evaluation import evaluate_log as evaluate_all
 from app.domain.log_rows import LogRow
 from app.domain.plain_fold import plain_fold
+from app.domain.strategies import STRATEGIES
+from app.streams.publisher import partition_of
 from tests.unit.domain.event_worlds import NOON_MS, viewed
 
 BOLCOM_TOY = Path(__file__).parents[4] / "shared" / "data" / "bolcom_toy" / "events.parquet"
+
+
+def evaluate_log(log, row_count, clock, **options) -> Evaluation:
+    [evaluation] = evaluate_all(log, row_count, clock, **options).values()
+    return evaluation
 
 
 def ticking():
@@ -82,15 +91,72 @@ def test_live_items_see_a_change_once_they_were_told_to_forget():
     assert live.neighbours("nobody") is None
 
 
-@pytest.mark.skipif(not BOLCOM_TOY.exists(), reason="the bol.com toy log is not beside the checkout (../shared/data/bolcom_toy)")
-def test_the_recommender_meets_its_bars_on_the_bolcom_toy_log():
+def test_strategies_stand_side_by_side_by_name_and_do_not_touch_each_other():
+    log = rows(*((f"u{n}", f"s{n}", "abc") for n in range(50)))
+    alone = evaluate_log(log, len(log), ticking())
+    both = evaluate_all(log, len(log), ticking(), [FOR_YOU, Contestant("trending", STRATEGIES["trending"])])
+    assert list(both) == ["for_you", "trending"]
+    assert replace(both["for_you"], update_us=0.0, query_p95_ms=0.0) == replace(alone, update_us=0.0, query_p95_ms=0.0)
+    assert both["trending"].queries == alone.queries
+
+
+def test_frozen_at_a_row_it_asks_from_there_learns_nothing_of_products_and_profiles_unfold():
+    learned = rows(*((f"u{n}", f"s{n}", "ab") for n in range(20)))
+    tested = [row._replace(ts_ms=row.ts_ms + 10**6) for row in rows(*((f"v{n}", f"t{n}", "axbx") for n in range(20)))]
+    frozen = evaluate_log(learned + tested, 120, ticking(), frozen_from=40)
+    # Of a session a x b x, x is asked for after a, and b after a x, and x again: as a return. What follows x was never learned.
+    assert (frozen.rows, frozen.queries, frozen.novel_queries, frozen.items) == (120, 60, 40, 2)
+    assert (frozen.novel_hr_at_20, frozen.hr_at_20) == (0.5, pytest.approx(2 / 3))
+    assert evaluate_log(learned + tested, 120, ticking()).items == 3
+    assert (frozen.hr_at_20_by_part[5], frozen.hr_at_20_by_part[-1]) == (None, pytest.approx(0.8))  # the last part has 2 rows of a session
+
+
+def by_letter(user_id: str) -> int:
+    return ord(user_id[-1]) % 4
+
+
+def test_sharded_lists_come_from_what_the_items_answered_to_the_person():
+    log = rows(*((f"u{n}", f"s{n}", "abc") for n in range(50)))
+    sharded = Contestant("fleet", STRATEGIES["for_you"], is_sharded=True)
+    evaluations = evaluate_all(log, len(log), ticking(), [FOR_YOU, sharded], home=by_letter)
+    assert evaluations["fleet"].hr_at_20 == evaluations["for_you"].hr_at_20 == 1.0
+    assert (evaluations["fleet"].questions > 0, evaluations["for_you"].questions) == (True, 0)
+    assert evaluations["fleet"].held_bytes > evaluations["for_you"].held_bytes == 0
+
+
+def test_sharded_and_frozen_the_items_answer_as_they_stood():
+    log = rows(*((f"u{n}", f"s{n}", "abc") for n in range(20)), *((f"v{n}", f"t{n}", "abz") for n in range(20)))
+    sharded = [Contestant("fleet", STRATEGIES["for_you"], is_sharded=True)]
+    evaluation = evaluate_log(log, len(log), ticking(), contestants=sharded, home=by_letter, frozen_from=60)
+    assert (evaluation.queries, evaluation.hr_at_20) == (40, 0.5)
+
+
+@pytest.fixture(scope="module")
+def bolcom() -> dict[str, Evaluation]:
+    """The whole log, learned once, asked by one process and as a fleet would."""
+    if not BOLCOM_TOY.exists():
+        pytest.skip("the bol.com toy log is not beside the checkout (../shared/data/bolcom_toy)")
     pytest.importorskip("pyarrow", reason="reading Parquet needs pyarrow")
     log = read_log(BOLCOM_TOY)
     assert len(log) == 116_285
-    evaluation = evaluate_log(log, len(log), ticking())
+    contestants = [FOR_YOU, Contestant("fleet", STRATEGIES["for_you"], is_sharded=True)]
+    return evaluate_all(log, len(log), ticking(), contestants, home=lambda user_id: partition_of(user_id.encode(), 4))
+
+
+def test_the_recommender_meets_its_bars_on_the_bolcom_toy_log(bolcom):
+    evaluation = bolcom["for_you"]
     assert evaluation.hr_at_20 >= 0.655
     assert evaluation.mrr_at_20 >= 0.375
     assert evaluation.novel_hr_at_20 >= 0.48
     assert evaluation.coverage_at_20 >= 0.95
     assert evaluation.popularity_at_20 <= 0.20
     assert evaluation.item_bytes / evaluation.items <= 1_200
+
+
+@pytest.mark.parametrize("measure", ["hr_at_20", "mrr_at_20", "novel_hr_at_20"])
+def test_a_fleet_is_within_half_a_point_of_a_single_process_on_the_bolcom_toy_log(bolcom, measure):
+    assert getattr(bolcom["fleet"], measure) >= getattr(bolcom["for_you"], measure) - 0.005
+
+
+def test_a_fleet_asks_little_more_than_once_an_event_on_the_bolcom_toy_log(bolcom):
+    assert bolcom["fleet"].questions / bolcom["fleet"].rows <= 1.25
