@@ -82,6 +82,8 @@ class _Surroundings(Service):
         await self._topology.deliverer.start()
         self._running = [asyncio.ensure_future(self._guarded(run)) for run in self._topology.background]
         self._running.append(asyncio.ensure_future(self._announce()))
+        # Whoever ranks by half a catalog tells people that the rest is not sold: the group is joined when the copy is complete.
+        await self._topology.catalog.caught_up.wait()
 
     async def _guarded(self, run: Any) -> None:
         try:
@@ -110,7 +112,7 @@ def _compose(settings: Settings) -> Topology:
     advertised_url = settings.http.advertised_url or f"http://{settings.http.host}:{settings.http.port}"
     topology = build(settings, advertised_url=advertised_url, fail=_fail)
     events, products = Publisher.of_events(settings), Publisher.of_products(settings)
-    web = WebServer.of(build_web(topology.views, events, settings, products=products), settings)
+    web = WebServer.of(build_web(topology.views, events, settings, products=products, catalog=topology.catalog), settings)
 
     class Boot(BootStrategy):
         def web_server(self) -> Iterable[Any]:

@@ -16,6 +16,8 @@ from app.destinations.outcomes import Confirmed, Outcome, Retry, TargetDisabled,
 from app.destinations.requests import Rendered, Request, Response
 from app.destinations.retry_after import retry_after_ms
 from app.domain.catalog import Catalog
+from app.domain.reasons import OTHER_REASON, REASON_NAMES, reason_text
+from app.domain.recommendations import Reason
 from app.domain.shown_product import shown_product
 from app.settings import WebhookSettings
 from tidings.events.v1.event_pb2 import ConsentState
@@ -155,11 +157,11 @@ def _recommendations(update: RecommendationUpdate, catalog: Catalog) -> list[dic
     for recommendation in update.recommendations:
         reason = recommendation.reason
         kind, because_of, times_seen = reason.kind, reason.because_of, reason.times_seen
-        if kind == _ALSO_VIEWED:
-            name, text = "also_viewed", f"Others who looked at {because_of} looked at this too"
-        else:
-            name, text = _reason(kind, times_seen)
-        product_id = recommendation.product_id
+        cause = because_of
+        if has_catalog and because_of and (product := catalog.product(because_of)) is not None and product.title:
+            cause = product.title
+        text = _plain_text(kind, cause, times_seen) if kind in _PLAIN_KINDS else _full_text(reason, cause)
+        product_id, name = recommendation.product_id, REASON_NAMES.get(kind, OTHER_REASON)
         one = {
             "product_id": product_id,
             "score": recommendation.score,
@@ -171,22 +173,22 @@ def _recommendations(update: RecommendationUpdate, catalog: Catalog) -> list[dic
     return shown
 
 
-_ALSO_VIEWED = update_pb2.REASON_KIND_ALSO_VIEWED
+#: Kinds of reasons whose text depends on no more than cause and times.
+_PLAIN_KINDS = frozenset((
+    update_pb2.REASON_KIND_ALSO_VIEWED,
+    update_pb2.REASON_KIND_SEEN_NOW,
+    update_pb2.REASON_KIND_SEEN_BEFORE,
+    update_pb2.REASON_KIND_TRENDING,
+))
 
 
-@lru_cache(maxsize=1024)
-def _reason(kind: int, times_seen: int) -> tuple[str, str]:
-    """The reason's name on the wire, and a sentence. A kind that a newer worker wrote is "other"."""
-    seen = f"{times_seen} times" if times_seen > 1 else "once"
-    match kind:
-        case update_pb2.REASON_KIND_SEEN_NOW:
-            return "seen_now", f"Looked at {seen} on this visit"
-        case update_pb2.REASON_KIND_SEEN_BEFORE:
-            return "seen_before", f"Looked at {seen} before"
-        case update_pb2.REASON_KIND_TRENDING:
-            return "trending", "Popular right now"
-        case _:
-            return "other", "Picked for you"
+@lru_cache(maxsize=4096)
+def _plain_text(kind: update_pb2.ReasonKind, cause: str, times_seen: int) -> str:
+    return reason_text(Reason(kind, cause, times_seen), lambda _: cause)
+
+
+def _full_text(reason: update_pb2.Reason, cause: str) -> str:
+    return reason_text(reason, lambda _: cause)
 
 
 def _cart_line(line: CartLine) -> dict[str, Any]:

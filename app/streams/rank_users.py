@@ -19,9 +19,7 @@ from app import metrics
 from app.delivery.outbox import mark_due, reopen, withheld_targets
 from app.domain.fields import email_is_denied
 from app.domain.held_neighbours import HeldNeighbours
-from app.domain.models import GlobalModels
-from app.domain.ranking import rank
-from app.domain.recommendations import fill_update, list_digest
+from app.domain.recommendations import Recommendation, fill_update, list_digest
 from app.engine import Codec, EngineApp, Table, Unit
 from app.errors import NotOwnedError
 from app.settings import RankingSettings
@@ -41,8 +39,9 @@ PATIENCE = 1.0
 MAX_PATIENCE_SECONDS = 30.0
 #: Part of the wait in which users become dirty who are then ranked together: the first of them waits the whole, the last the rest of it.
 SPAN = 0.25
-#: Of a user whom no item has answered yet.
-_NOTHING_HELD = HeldNeighbours()
+
+#: The list of a person at a moment (in ms since 1970), from the profile and what items answered, if any has.
+Rank = Callable[[Profile, HeldNeighbours | None, int], Sequence[Recommendation]]
 
 
 class RankUsers:
@@ -59,7 +58,7 @@ class RankUsers:
         events_topic: str,
         settings: RankingSettings,
         targets: Sequence[str],
-        models: Callable[[], GlobalModels],
+        rank: Rank,
         due: Callable[[Iterable[str]], None],
     ) -> None:
         self._app = app
@@ -68,10 +67,9 @@ class RankUsers:
         self._outbox = outbox
         self._updates_topic = updates_topic
         self._events_topic = events_topic
-        self._settings = settings
         self._tick_seconds = settings.tick_ms / 1000
         self._targets = list(targets)
-        self._models = models
+        self._rank = rank
         self._due = due
         #: By partition: who waits, and the round that is being ranked.
         self._dirty: dict[int, DirtyUsers] = {}
@@ -154,8 +152,8 @@ class RankUsers:
         profiles, neighbours = self._profiles.state(unit.partition), self._neighbours.state(unit.partition)
         began = time.perf_counter()
         ranked = rank_slice(
-            unit, users, profiles.get, neighbours.get, self._models(), now_ms=_now_ms(), list_length=self._settings.list_length,
-            targets=self._targets, updates_topic=self._updates_topic,
+            unit, users, profiles.get, neighbours.get, self._rank, now_ms=_now_ms(), targets=self._targets,
+            updates_topic=self._updates_topic,
             least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
         )
         metrics.RANKINGS.labels("changed").inc(len(ranked.changed))
@@ -182,10 +180,9 @@ def rank_slice(
     users: Iterable[tuple[bytes, int]],
     profile_of: Callable[[bytes], Profile | None],
     neighbours_of: Callable[[bytes], HeldNeighbours | None],
-    models: GlobalModels,
+    rank: Rank,
     *,
     now_ms: int,
-    list_length: int,
     targets: Sequence[str],
     updates_topic: str,
     least_version: int,
@@ -201,7 +198,7 @@ def rank_slice(
         if profile is None:
             continue  # a dead letter's key
         count += 1
-        recommendations = rank(profile, neighbours_of(key) or _NOTHING_HELD, models, now_ms, list_length)
+        recommendations = rank(profile, neighbours_of(key), now_ms)
         digest = list_digest(recommendations)
         entry = unit.state.get(key)
         if entry is not None and entry.list_digest == digest:

@@ -21,6 +21,8 @@ from app.delivery.deliverer import Deliverer
 from app.destinations import destination_of
 from app.destinations.requests import Rendered
 from app.domain.fields import email_is_denied
+from app.domain.rules import Rules
+from app.domain.slots import slots_of
 from app.engine import EngineApp, EngineOptions, Table
 from app.settings import Settings
 from app.streams.catalog import CatalogCopy
@@ -32,6 +34,7 @@ from app.streams.outbox_store import PendingScan, TableOutboxStore
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
+from app.streams.recommender import Recommender
 from app.streams.topics import TopicNames
 from app.streams.views import TableViews
 
@@ -76,21 +79,6 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
 
     store = TableOutboxStore(app, outbox, partition_of_id)
 
-    def render(user_id: str) -> Rendered | None:
-        partition = partition_of_id(user_id)
-        profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
-        if profile is None or entry is None or email_is_denied(profile):
-            return None
-        return Rendered(entry.update, profile)
-
-    deliverer = Deliverer(
-        [destination_of(target) for target in settings.targets],
-        store,
-        render,
-        clock=lambda: time.time_ns() // 1_000_000,
-        lease=app.lease_is_good,
-        settings=settings.delivery,
-    )
     shares = Shares(app, profiles, names.shares, partitions=partitions, interval_seconds=settings.ranking.share_interval_seconds)
     catalog = CatalogCopy(
         app.reader_client,
@@ -101,6 +89,23 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         block_cache_bytes=worker.block_cache_bytes,
         ends_are_exact=not kafka.allow_unfenced,
     )
+    recommender = Recommender(lambda: shares.models, catalog, slots_of(settings), Rules.of(settings.rules))
+
+    def render(user_id: str) -> Rendered | None:
+        partition = partition_of_id(user_id)
+        profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
+        if profile is None or entry is None or email_is_denied(profile):
+            return None
+        return Rendered(recommender.as_of_now(entry.update, profile, _now_ms()), profile, catalog)
+
+    deliverer = Deliverer(
+        [destination_of(target) for target in settings.targets],
+        store,
+        render,
+        clock=_now_ms,
+        lease=app.lease_is_good,
+        settings=settings.delivery,
+    )
     ranker = RankUsers(
         app,
         profiles,
@@ -110,7 +115,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         events_topic=names.events,
         settings=settings.ranking,
         targets=[target.name for target in settings.targets],
-        models=lambda: shares.models,
+        rank=lambda profile, held, now_ms: recommender.rank(profile, held, now_ms).recommendations,
         due=deliverer.due,
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
@@ -141,8 +146,12 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.on_owned.append(owned)
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)
-    views = TableViews(app, profiles, items, neighbours, outbox, partitions=partitions, advertised_url=advertised_url)
+    views = TableViews(app, profiles, items, neighbours, outbox, recommender, partitions=partitions, advertised_url=advertised_url)
     return Topology(app, views, deliverer, catalog, [shares.follow, shares.publish, catalog.follow, deliverer.wait, views.report])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseException], None] | None) -> EngineApp:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from faust.types import TP
 
 from app import metrics
 from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.domain.items import ItemState, decode_item
+from app.domain.slots import Selection
 from app.engine import EngineApp, Table
 from app.streams.location import Elsewhere, Here, Location, Moving, WorkerStatus
 from app.streams.publisher import partition_of
+from app.streams.recommender import Recommender
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 #: Seconds between two looks at the disk.
 _SIZE_EVERY = 30
@@ -30,6 +34,7 @@ class TableViews:
         items: Table[ItemState],
         neighbours: Table[HeldNeighbours],
         outbox: Table[OutboxEntry],
+        recommender: Recommender,
         *,
         partitions: int,
         advertised_url: str,
@@ -39,6 +44,7 @@ class TableViews:
         self._items = items
         self._neighbours = neighbours
         self._outbox = outbox
+        self._recommender = recommender
         self._partitions = partitions
         self._advertised_url = advertised_url.rstrip("/")
 
@@ -63,9 +69,19 @@ class TableViews:
         raw = self._neighbours.state(self.partition_of(user_id)).read(user_id.encode())
         return [] if raw is None else decode_held_neighbours(raw).messages()
 
-    def outbox(self, user_id: str) -> OutboxEntry | None:
+    def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
         raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
-        return None if raw is None else OutboxEntry.FromString(raw)
+        if raw is None:
+            return None
+        return self._recommender.as_of_now(OutboxEntry.FromString(raw).update, self.profile(user_id), now_ms)
+
+    def slots(self) -> Collection[str]:
+        return self._recommender.slots.keys()
+
+    def select(self, user_id: str, slot: str, now_ms: int, *, explain: bool) -> Selection:
+        raw = self._neighbours.state(self.partition_of(user_id)).read(user_id.encode())
+        held = None if raw is None else decode_held_neighbours(raw)
+        return self._recommender.select(self._recommender.slots[slot], self.profile(user_id), held, now_ms, explain=explain)
 
     def item(self, product_id: str) -> ItemState | None:
         raw = self._items.state(self.partition_of(product_id)).read(product_id.encode())

@@ -151,10 +151,10 @@ def _paths() -> dict[str, Any]:
             "get": _get(
                 "recommendations",
                 "views",
-                "What the user would see now, and why",
-                _ref("Recommendations"),
+                "What the user would see now, and why: the list that was published, or with slot or explain the one of this moment",
+                {"oneOf": [_ref("Recommendations"), _ref("Selection")]},
                 reads,
-                [user, _limit(50, 50)],
+                [user, _limit(50, 50), _SLOT, _EXPLAIN],
             )
         },
         "/v1/items/{product_id}/neighbours": {
@@ -271,6 +271,10 @@ def _parameter(place: str, name: str, description: str, schema: dict[str, Any]) 
 
 def _limit(default: int, most: int) -> dict[str, Any]:
     return _parameter("query", "limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
+
+
+_SLOT = _parameter("query", "slot", "A slot of the settings; an unknown user gets its fallback.", {"type": "string"})
+_EXPLAIN = _parameter("query", "explain", "Tell what was removed, and by which rule.", {"type": "boolean", "default": False})
 
 
 def _ref(name: str) -> dict[str, Any]:

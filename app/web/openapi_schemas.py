@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.domain.json_event import EVENT_NAMES
+from app.domain.reasons import OTHER_REASON, REASON_NAMES
 
 _CART = {"category": "electronics", "price": 299.99, "currency": "EUR"}
 
@@ -242,6 +243,39 @@ _SHOWN_MONEY = {
     "description": "In minor units; the code is null for the shop's own currency.",
 }
 
+_RECOMMENDATIONS = _list(
+    _object(
+        {
+            "product_id": _ID,
+            "score": {"type": "number"},
+            "reason": _object(
+                {
+                    "kind": {"enum": [*REASON_NAMES.values(), OTHER_REASON]},
+                    "because_of": {"type": ["string", "null"], "description": "The person's own product that led here."},
+                    "times_seen": _COUNT,
+                    "text": {"type": "string", "description": "A sentence for the person."},
+                    "together": {**_COUNT, "description": "So many of `visits` visits of `because_of` went together with this product."},
+                    "visits": _COUNT,
+                    "category": {"type": "string", "description": "The category that it trends in, or shares with `because_of`."},
+                    "price_before": {**_SHOWN_MONEY, "description": "What it cost when the person last looked."},
+                    "price_now": _SHOWN_MONEY,
+                    "interval_days": {**_COUNT, "description": "The person buys it every so many days."},
+                },
+                ["kind", "because_of", "times_seen", "text"],
+            ),
+            "title": {"type": ["string", "null"], "description": "This and what follows: of a product that is in the catalog."},
+            "url": {"type": ["string", "null"]},
+            "image_url": {"type": ["string", "null"]},
+            "price": _SHOWN_MONEY,
+            "list_price": _SHOWN_MONEY,
+            "brand": {"type": ["string", "null"]},
+            "categories": _list(_ID),
+        },
+        ["product_id", "score", "reason"],
+    ),
+    "Best first.",
+)
+
 _NEIGHBOURS = {
     "product_id": _ID,
     "visit_count": {**_COUNT, "description": "Visits of the product so far."},
@@ -331,6 +365,9 @@ SCHEMAS: dict[str, Any] = {
                 "type": "object",
                 "additionalProperties": _object({"state": {"enum": ["granted", "denied", "unknown"]}, "changed_at": _TIME}),
             },
+            "purchases": _list(
+                _object({"product_id": _ID, "first_at": _TIME, "last_at": _TIME, "count": _COUNT}), "By product, at most 256."
+            ),
             "anonymous_ids": _list(_ID),
             "email": _object({"opened_count": _COUNT, "clicked_count": _COUNT, "last_opened_at": _TIME, "last_clicked_at": _TIME}),
             "neighbours": _list(_object(_NEIGHBOURS), "Only with include=neighbours."),
@@ -345,6 +382,7 @@ SCHEMAS: dict[str, Any] = {
             "cart",
             "attributes",
             "consents",
+            "purchases",
             "anonymous_ids",
             "email",
         ],
@@ -356,24 +394,28 @@ SCHEMAS: dict[str, Any] = {
             "current_to": {**_TIME, "description": "The time of the latest event in the profile when the list was made."},
             "ranked_at": _TIME,
             "caused_at": {**_TIME, "description": "When Kafka received the first event that this list answers."},
-            "recommendations": _list(
-                _object(
-                    {
-                        "product_id": _ID,
-                        "score": {"type": "number"},
-                        "reason": _object(
-                            {
-                                "kind": {"enum": ["also_viewed", "seen_now", "seen_before", "trending", "unknown"]},
-                                "because_of": {"type": ["string", "null"], "description": "The person's own product that led here."},
-                                "times_seen": _COUNT,
-                                "text": {"type": "string", "description": "A sentence for the person."},
-                            }
-                        ),
-                    }
-                ),
-                "Best first.",
-            ),
+            "recommendations": _RECOMMENDATIONS,
         }
+    ),
+    "Selection": _object(
+        {
+            "user_id": _ID,
+            "slot": {"type": "string"},
+            "known": {"type": "boolean", "description": "Whether an event of this user was applied; if not, the list is anybody's."},
+            "current_to": {**_TIME, "description": "The time of the latest event in the profile."},
+            "ranked_at": _TIME,
+            "recommendations": _RECOMMENDATIONS,
+            "removed": _list(
+                _object({
+                    "product_id": _ID,
+                    "title": {"type": ["string", "null"]},
+                    "rule": {"type": "string", "description": "The rule, filter or cap that removed it."},
+                    "strategy": {"type": "string", "description": "The strategy that had proposed it."},
+                }),
+                "Only with explain=true: what was proposed and is not shown, at most 100.",
+            ),
+        },
+        ["user_id", "slot", "known", "current_to", "ranked_at", "recommendations"],
     ),
     "Neighbours": _object(
         {

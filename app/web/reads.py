@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from app.domain.catalog import Catalog
 from app.domain.items import MAX_NEIGHBOURS, REPLY_NEIGHBOURS
 from app.domain.validation import MAX_PRODUCT_ID_BYTES, MAX_USER_ID_BYTES
+from app.streams.recommender import PUBLISHED
 from app.web.owners import Owners
 from app.web.problems import FieldError, Problem, Refusal
-from app.web.representations import item_json, profile_json, recommendations_json
+from app.web.representations import item_json, profile_json, recommendations_json, removed_json, selection_json
 from app.web.views import Views
 
 #: A list has at most 50 (ranking.list_length).
@@ -20,9 +23,11 @@ MAX_RECOMMENDATIONS = 50
 class Reads:
     """The handlers of GET /v1/users/... and /v1/items/...; each answer is of acknowledged state."""
 
-    def __init__(self, views: Views, owners: Owners) -> None:
+    def __init__(self, views: Views, owners: Owners, catalog: Catalog, clock: Callable[[], int]) -> None:
         self._views = views
         self._owners = owners
+        self._catalog = catalog
+        self._clock = clock
 
     async def profile(self, request: web.Request) -> web.StreamResponse:
         user_id = _id(request, "user_id", MAX_USER_ID_BYTES)
@@ -39,16 +44,31 @@ class Reads:
         return await self._owners.answer(request, user_id, here)
 
     async def recommendations(self, request: web.Request) -> web.StreamResponse:
+        """The list that was published for the user; with ``slot`` or ``explain``, a list as it is at this moment."""
         user_id = _id(request, "user_id", MAX_USER_ID_BYTES)
         limit = _limit(request, MAX_RECOMMENDATIONS, MAX_RECOMMENDATIONS)
+        slot, explain = self._slot(request), _flag(request, "explain")
 
-        def here() -> dict[str, Any] | Problem:
-            entry = self._views.outbox(user_id)
-            if entry is None and self._views.profile(user_id) is None:
+        def published() -> dict[str, Any] | Problem:
+            update = self._views.published(user_id, self._clock())
+            if update is None and self._views.profile(user_id) is None:
                 return _UNKNOWN_USER
-            return recommendations_json(user_id, entry.update if entry is not None else None, limit)
+            return recommendations_json(user_id, update, limit, self._catalog)
 
-        return await self._owners.answer(request, user_id, here)
+        def selected() -> dict[str, Any] | Problem:
+            # Nobody is unknown here: who reads a slot has a place to fill, and gets what anybody would.
+            name, profile, now_ms = slot or PUBLISHED, self._views.profile(user_id), self._clock()
+            selection = self._views.select(user_id, name, now_ms, explain=explain)
+            document = selection_json(user_id, name, profile, selection, limit, self._catalog, now_ms)
+            return document | {"removed": removed_json(selection, self._catalog)} if explain else document
+
+        return await self._owners.answer(request, user_id, selected if slot or explain else published)
+
+    def _slot(self, request: web.Request) -> str | None:
+        name = request.query.get("slot")
+        if name is not None and name not in (slots := self._views.slots()):
+            raise _wrong("slot", f"must be one of {', '.join(sorted(slots))}")
+        return name
 
     async def neighbours(self, request: web.Request) -> web.StreamResponse:
         product_id = _id(request, "product_id", MAX_PRODUCT_ID_BYTES)
@@ -85,6 +105,16 @@ def _limit(request: web.Request, default: int, most: int) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most:
         return int(text)
     raise _wrong("limit", f"must be a whole number from 1 to {most}")
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    match request.query.get(name):
+        case None | "false" | "0":
+            return False
+        case "true" | "1" | "":
+            return True
+        case _:
+            raise _wrong(name, "must be true or false")
 
 
 def _wrong(name: str, detail: str) -> Refusal:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from app.domain.catalog import Catalog
 from app.domain.items import ItemState, neighbour_list
+from app.domain.reasons import OTHER_REASON, REASON_NAMES, reason_text
+from app.domain.recommendations import Reason, Recommendation, reason_of
+from app.domain.shown_product import shown_money, shown_product
+from app.domain.slots import Selection
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Attribute, CartLine, InteractionKind, Profile
-from tidings.updates.v1.update_pb2 import Reason, ReasonKind, Recommendation, RecommendationUpdate
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONSENT_STATES = {ConsentState.CONSENT_STATE_GRANTED: "granted", ConsentState.CONSENT_STATE_DENIED: "denied"}
@@ -19,12 +24,6 @@ _KINDS = {
     InteractionKind.INTERACTION_KIND_CART: "cart",
     InteractionKind.INTERACTION_KIND_PURCHASE: "purchase",
     InteractionKind.INTERACTION_KIND_EMAIL_CLICK: "email_click",
-}
-_REASONS = {
-    ReasonKind.REASON_KIND_ALSO_VIEWED: "also_viewed",
-    ReasonKind.REASON_KIND_SEEN_NOW: "seen_now",
-    ReasonKind.REASON_KIND_SEEN_BEFORE: "seen_before",
-    ReasonKind.REASON_KIND_TRENDING: "trending",
 }
 
 
@@ -54,6 +53,13 @@ def profile_json(profile: Profile, neighbours: Sequence[NeighbourList] | None = 
         "consents": {
             c.purpose: {"state": _CONSENT_STATES.get(c.state, "unknown"), "changed_at": iso_time(c.changed_at_ms)} for c in profile.consents
         },
+        "purchases": [
+            {"product_id": product_id, "first_at": iso_time(first_ms), "last_at": iso_time(last_ms), "count": count}
+            for product_id, first_ms, last_ms, count in zip(
+                profile.purchases.product_ids, profile.purchases.first_at_ms, profile.purchases.last_at_ms, profile.purchases.counts,
+                strict=True,
+            )
+        ],
         "anonymous_ids": list(profile.anonymous_ids),
         "email": {
             "opened_count": email.opened_count,
@@ -67,40 +73,57 @@ def profile_json(profile: Profile, neighbours: Sequence[NeighbourList] | None = 
     return document
 
 
-def recommendations_json(user_id: str, update: RecommendationUpdate | None, limit: int) -> dict[str, Any]:
-    """The list that the user would see now, best first. Version 0 and an empty list before the first ranking."""
+def recommendations_json(user_id: str, update: RecommendationUpdate | None, limit: int, catalog: Catalog) -> dict[str, Any]:
+    """The list that was published for the user, best first. Version 0 and an empty list before the first ranking."""
     update = update if update is not None else RecommendationUpdate()
+    recommendations = [Recommendation(r.product_id, r.score, reason_of(r.reason)) for r in update.recommendations[:limit]]
     return {
         "user_id": user_id,
         "version": update.version,
         "current_to": iso_time(update.current_to_ms),
         "ranked_at": iso_time(update.ranked_at_ms),
         "caused_at": iso_time(update.caused_at_ms),
-        "recommendations": [_recommendation_json(recommendation) for recommendation in update.recommendations[:limit]],
+        "recommendations": recommended_json(recommendations, catalog),
     }
+
+
+def selection_json(
+    user_id: str, slot: str, profile: Profile | None, selection: Selection, limit: int, catalog: Catalog, now_ms: int
+) -> dict[str, Any]:
+    """The list of a slot as it is at this moment, best first."""
+    return {
+        "user_id": user_id,
+        "slot": slot,
+        "known": profile is not None,
+        "current_to": iso_time(profile.last_event_at_ms if profile is not None else 0),
+        "ranked_at": iso_time(now_ms),
+        "recommendations": recommended_json(selection.recommendations[:limit], catalog),
+    }
+
+
+def removed_json(selection: Selection, catalog: Catalog) -> list[dict[str, Any]]:
+    """What was proposed and is not shown, and the rule that says so."""
+    return [
+        {"product_id": product_id, "title": title_of(catalog, product_id), "rule": rule, "strategy": strategy}
+        for product_id, rule, strategy in selection.removed
+    ]
+
+
+def recommended_json(recommendations: Iterable[Recommendation], catalog: Catalog) -> list[dict[str, Any]]:
+    """Each product with its reason, and with what the catalog says of it if it is there."""
+    return [_recommendation_json(recommendation, catalog) for recommendation in recommendations]
+
+
+def title_of(catalog: Catalog, product_id: str) -> str | None:
+    """None if the shop has not said."""
+    product = catalog.product(product_id)
+    return product.title or None if product is not None else None
 
 
 def item_json(item: ItemState, limit: int) -> dict[str, Any]:
     """An item's visits and its best neighbours, best first; ``evicted_count`` above 0 says that some were cut at the bound."""
     answer = NeighbourList.FromString(neighbour_list(item, limit))
     return {"last_visit_at": iso_time(item.last_visit_at_ms), "evicted_count": item.evicted_count, **_neighbours_json(answer)}
-
-
-def reason_text(reason: Reason) -> str:
-    """Why a product is in the list, in a sentence for the person who gets it."""
-    match reason.kind:
-        case ReasonKind.REASON_KIND_ALSO_VIEWED:
-            return (
-                f"Others who looked at {reason.because_of} also looked at this." if reason.because_of else "Others like you looked at this."
-            )
-        case ReasonKind.REASON_KIND_SEEN_NOW:
-            return f"You looked at this {_times(reason.times_seen)}in this visit."
-        case ReasonKind.REASON_KIND_SEEN_BEFORE:
-            return f"You looked at this {_times(reason.times_seen)}before."
-        case ReasonKind.REASON_KIND_TRENDING:
-            return "Many people look at this now."
-        case _:
-            return "Chosen for you."
 
 
 def iso_time(at_ms: int) -> str | None:
@@ -111,18 +134,29 @@ def iso_time(at_ms: int) -> str | None:
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _recommendation_json(recommendation: Recommendation) -> dict[str, Any]:
-    reason = recommendation.reason
-    return {
-        "product_id": recommendation.product_id,
-        "score": recommendation.score,
-        "reason": {
-            "kind": _REASONS.get(reason.kind, "unknown"),
-            "because_of": reason.because_of or None,
-            "times_seen": reason.times_seen,
-            "text": reason_text(reason),
-        },
+def _recommendation_json(recommendation: Recommendation, catalog: Catalog) -> dict[str, Any]:
+    product_id, score, reason = recommendation
+    product = catalog.product(product_id)
+    shown = {"product_id": product_id, "score": score, "reason": _reason_json(reason, catalog)}
+    return shown if product is None else shown | shown_product(product)
+
+
+def _reason_json(reason: Reason, catalog: Catalog) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "kind": REASON_NAMES.get(reason.kind, OTHER_REASON),
+        "because_of": reason.because_of or None,
+        "times_seen": reason.times_seen,
+        "text": reason_text(reason, lambda product_id: title_of(catalog, product_id) or product_id),
     }
+    if reason.visits:
+        said |= {"together": reason.together, "visits": reason.visits}
+    if reason.category:
+        said["category"] = reason.category
+    if reason.price_before is not None and reason.price_now is not None:
+        said |= {"price_before": shown_money(*reason.price_before), "price_now": shown_money(*reason.price_now)}
+    if reason.interval_days:
+        said["interval_days"] = reason.interval_days
+    return said
 
 
 def _neighbours_json(neighbours: NeighbourList) -> dict[str, Any]:
@@ -145,7 +179,3 @@ def _cart_line_json(line: CartLine) -> dict[str, Any]:
 
 def _value(attribute: Attribute) -> str | float | bool:
     return getattr(attribute, str(attribute.WhichOneof("value")))
-
-
-def _times(count: int) -> str:
-    return "" if count < 2 else "twice " if count == 2 else f"{count} times "

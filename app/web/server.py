@@ -69,7 +69,7 @@ def build_web(
     intake = Intake(settings.http, clock, body_timeout_seconds)
     ingest = Ingest(publisher, intake)
     shop = Products(products, catalog, intake)
-    reads = Reads(views, owners)
+    reads = Reads(views, owners, catalog, clock)
     health = Health(views)
     routes = [
         Route("POST", "/v1/events", "ingest", ingest.post),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from app.domain.items import ItemState
+from app.domain.slots import Selection
 from app.streams.location import Location, WorkerStatus
 from app.streams.publisher import Position, Record
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.neighbours_pb2 import NeighbourList
-from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 
 class Views(Protocol):
@@ -31,8 +32,14 @@ class Views(Protocol):
     def neighbours(self, user_id: str) -> list[NeighbourList]:
         """What the items answered to this user, answered longest ago first; empty if nothing."""
 
-    def outbox(self, user_id: str) -> OutboxEntry | None:
-        """``.update`` is the list that the user would see now."""
+    def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
+        """The user's last list, without what the rules forbid by now."""
+
+    def slots(self) -> Collection[str]:
+        """The names of the slots."""
+
+    def select(self, user_id: str, slot: str, now_ms: int, *, explain: bool) -> Selection:
+        """The list of a slot as it is at this moment, for anybody; with ``explain`` also what was removed from it."""
 
     def item(self, product_id: str) -> ItemState | None: ...
 

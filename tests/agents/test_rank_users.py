@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
 from app.domain.profile import fold_event, new_profile
+from app.domain.ranking import rank
+from app.domain.recommendations import Recommendation
 from app.engine.commit import Unit
 from app.streams.rank_users import OUTBOX, Ranked, rank_slice
 from tests.agents.worlds import NAMES, NOW_MS, DictState, consent, viewed
@@ -15,6 +18,10 @@ from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 MODELS = GlobalModels.of([])
+
+
+def ranked_for_anyone(profile: Profile, held: HeldNeighbours | None, now_ms: int) -> list[Recommendation]:
+    return rank(profile, held or HeldNeighbours(), MODELS, now_ms, 20)
 
 
 class RankBench:
@@ -33,8 +40,8 @@ class RankBench:
     def rank(self, *users: str, least_version: int = 1, caused_at_ms: int = NOW_MS, now_ms: int = NOW_MS) -> Ranked:
         unit: Unit[OutboxEntry] = Unit(self.state)  # type: ignore[arg-type]  # DictState stands in
         ranked = rank_slice(
-            unit, [(user.encode(), caused_at_ms) for user in users], self.profiles.get, lambda _: None, MODELS,
-            now_ms=now_ms, list_length=20, targets=self.targets, updates_topic=NAMES.updates, least_version=least_version,
+            unit, [(user.encode(), caused_at_ms) for user in users], self.profiles.get, lambda _: None, ranked_for_anyone,
+            now_ms=now_ms, targets=self.targets, updates_topic=NAMES.updates, least_version=least_version,
         )  # fmt: skip
         self.state.end_unit()
         for (topic, _), sent in unit.outputs.items():

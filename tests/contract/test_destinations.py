@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from app.destinations import KINDS, Confirmed, Destination, Rendered, Response, Retry, TargetDisabled, Throttled, destination_of
 from app.destinations.webhook import MAX_BODY_BYTES, message_id, render_body
+from app.domain.catalog import CatalogProduct
 from app.settings import load_settings
 from tests.contract.destinations import EXAMPLES
+from tests.unit.domain.shop_worlds import DictCatalog
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import ReasonKind, RecommendationUpdate
@@ -46,7 +48,10 @@ def _ann() -> Rendered:
     profile.attributes.add(name="points", number=12.5)
     profile.attributes.add(name="vip", flag=True)
     profile.consents.add(purpose="personalised_email", state=ConsentState.CONSENT_STATE_GRANTED)
-    return Rendered(update, profile)
+    mug = CatalogProduct(
+        "mug", title="Red mug", url="https://shop.example/mug", price=1299, list_price=1499, currency="EUR", categories=("Kitchen > Mugs",)
+    )
+    return Rendered(update, profile, DictCatalog([mug, CatalogProduct("cup", title="Blue cup")]))
 
 
 def _enormous() -> Rendered:
@@ -62,7 +67,11 @@ def _enormous() -> Rendered:
         profile.attributes.add(name=f"{i:03d}" + "\x05" * 61, text="\x06" * 1024)
     for i in range(16):
         profile.consents.add(purpose=f"{i:02d}" + "\x07" * 62)
-    return Rendered(update, profile)
+    wordy = [
+        CatalogProduct(r.product_id, title="\x08" * 512, url="https://" + "u" * 2040, image_url="https://" + "i" * 2040)
+        for r in update.recommendations
+    ]
+    return Rendered(update, profile, DictCatalog(wordy))
 
 
 def test_it_is_a_frozen_dataclass_and_keeps_its_secret_out_of_its_repr(destination: Destination) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
+from app.domain.ranking import rank
+from app.domain.recommendations import Recommendation
 from app.engine.app import ROOM
 from app.engine.commit import Committer, Unit, apply_records
 from app.engine.store import HIDDEN_PREFIX
@@ -25,8 +28,15 @@ from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.rank_users import OUTBOX, rank_slice
 from tests.agents.worlds import NAMES, NOW_MS, Record
 from tests.unit.engine.worlds import DictDatabase
+from tidings.state.v1.profile_pb2 import Profile
 
 MODELS = GlobalModels.of([])
+
+
+def rank_five(profile: Profile, held: HeldNeighbours | None, now_ms: int) -> list[Recommendation]:
+    """The lists of the simulation: short, so that they change often."""
+    return rank(profile, held or HeldNeighbours(), MODELS, now_ms, 5)
+
 TARGETS = ["shop"]
 
 
@@ -358,7 +368,7 @@ class Owner:
             return
         ranking.unit = unit = Unit(self.states["outbox"])
         rank_slice(
-            unit, slice_, self.states["profiles"].get, self.states["neighbours"].get, MODELS, now_ms=NOW_MS, list_length=5,
+            unit, slice_, self.states["profiles"].get, self.states["neighbours"].get, rank_five, now_ms=NOW_MS,
             targets=TARGETS, updates_topic=NAMES.updates, least_version=self._least_version,
         )  # fmt: skip
         try:

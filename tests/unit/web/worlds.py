@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +13,20 @@ from pydantic import SecretStr
 
 from app.domain.catalog import NO_CATALOG, Catalog
 from app.domain.items import ItemState
+from app.domain.models import GlobalModels
+from app.domain.rules import Rules
+from app.domain.slots import Selection, slots_of
 from app.errors import BrokerError, NotOwnedError
 from app.settings import Settings, TokenSettings
 from app.streams.location import Here, Location, WorkerStatus
 from app.streams.publisher import Position, Record, partition_of
+from app.streams.recommender import Recommender
 from app.web.server import WebServer, build_web
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 NOW_MS = 1_714_300_000_000
 AT = "2024-04-27T14:35:22Z"
@@ -40,6 +45,9 @@ class FakeViews:
     location: Location = field(default_factory=Here)
     state: WorkerStatus = field(default_factory=lambda: WorkerStatus(ready=True, reason="ready"))
     left: bool = False
+    recommender: Recommender = field(
+        default_factory=lambda: Recommender(lambda: GlobalModels.of([]), NO_CATALOG, slots_of(Settings()), Rules())
+    )
 
     def partition_of(self, key: str) -> int:
         return partition_of(key.encode(), 8)
@@ -55,9 +63,17 @@ class FakeViews:
         self._check()
         return self.answers.get(user_id, [])
 
-    def outbox(self, user_id: str) -> OutboxEntry | None:
+    def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
         self._check()
-        return self.entries.get(user_id)
+        entry = self.entries.get(user_id)
+        return None if entry is None else entry.update
+
+    def slots(self) -> Collection[str]:
+        return self.recommender.slots.keys()
+
+    def select(self, user_id: str, slot: str, now_ms: int, *, explain: bool) -> Selection:
+        self._check()
+        return self.recommender.select(self.recommender.slots[slot], self.profiles.get(user_id), None, now_ms, explain=explain)
 
     def item(self, product_id: str) -> ItemState | None:
         self._check()

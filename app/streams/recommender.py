@@ -1,0 +1,60 @@
+"""Lists for people, from this worker's tables, models and catalog: what a person would get in a slot at this moment.
+
+The same rules hold here, in the lists that are published (rank_users.py), and in what goes out to destinations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from app.domain.catalog import Catalog
+from app.domain.held_neighbours import HeldNeighbours
+from app.domain.models import GlobalModels
+from app.domain.rules import Rules
+from app.domain.slots import Selection, Slot, may_be_shown, recommend
+from app.domain.strategies.query import query_of
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
+
+#: The slot whose list is published and delivered.
+PUBLISHED = "for_you"
+#: Of a person whom no item has answered yet.
+NOTHING_HELD = HeldNeighbours()
+
+
+class Recommender:
+    """``models`` gives the global models as they are now."""
+
+    def __init__(self, models: Callable[[], GlobalModels], catalog: Catalog, slots: Mapping[str, Slot], rules: Rules) -> None:
+        self.slots = slots
+        self.catalog = catalog
+        self._models = models
+        self._rules = rules
+        self._published = slots[PUBLISHED]
+
+    def rank(self, profile: Profile, neighbours: HeldNeighbours | None, now_ms: int) -> Selection:
+        """The list that is published."""
+        return self.select(self._published, profile, neighbours, now_ms)
+
+    def select(
+        self, slot: Slot, profile: Profile | None, neighbours: HeldNeighbours | None, now_ms: int, *, explain: bool = False
+    ) -> Selection:
+        """The list of a slot; without a profile, what anybody unknown gets."""
+        query = query_of(profile, neighbours or NOTHING_HELD, self._models(), self.catalog, now_ms)
+        return recommend(query, slot, self._rules, explain=explain)
+
+    def as_of_now(self, update: RecommendationUpdate, profile: Profile | None, now_ms: int) -> RecommendationUpdate:
+        """The update without what may not be shown any more; the update itself if all of it may."""
+        person = self._rules.person(profile, now_ms)
+        hidden = [
+            place
+            for place, recommendation in enumerate(update.recommendations)
+            if not may_be_shown(recommendation.product_id, self._published, self._rules, person, self.catalog, now_ms)
+        ]
+        if not hidden:
+            return update
+        kept = RecommendationUpdate()
+        kept.CopyFrom(update)
+        for place in reversed(hidden):
+            del kept.recommendations[place]
+        return kept
