@@ -32,6 +32,7 @@ COMMANDS = {
     "catalog": _Command("app.cli.catalog", "catalog", "Load the shop's products (CSV, TSV, JSONL, Google Merchant XML)."),
     "replay": _Command("app.cli.replay", "replay", "Send an event log (Parquet, CSV, JSONL), in real time or faster."),
     "evaluate": _Command("app.cli.evaluate", "evaluate", "Measure the recommender on an event log, without a broker."),
+    "explain": _Command("app.cli.explain", "explain", "Say why a person gets these products, and what was left out."),
     "dead-letters": _Command("app.cli.dead_letters", "dead_letters", "List, show and replay records that could not be applied."),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from app.domain.catalog import Catalog
 from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
+from app.domain.reasons import with_counts
 from app.domain.rules import Rules
 from app.domain.slots import Selection, Slot, may_be_shown, recommend
 from app.domain.strategies.query import query_of
@@ -34,14 +35,16 @@ class Recommender:
 
     def rank(self, profile: Profile, neighbours: HeldNeighbours | None, now_ms: int) -> Selection:
         """The list that is published."""
-        return self.select(self._published, profile, neighbours, now_ms)
+        query = query_of(profile, neighbours or NOTHING_HELD, self._models(), self.catalog, now_ms)
+        return recommend(query, self._published, self._rules)
 
     def select(
         self, slot: Slot, profile: Profile | None, neighbours: HeldNeighbours | None, now_ms: int, *, explain: bool = False
     ) -> Selection:
-        """The list of a slot; without a profile, what anybody unknown gets."""
+        """The list of a slot for someone who will see it, its reasons with their counts; without a profile, what anybody unknown gets."""
         query = query_of(profile, neighbours or NOTHING_HELD, self._models(), self.catalog, now_ms)
-        return recommend(query, slot, self._rules, explain=explain)
+        selection = recommend(query, slot, self._rules, explain=explain)
+        return selection._replace(recommendations=with_counts(selection.recommendations, query.source))
 
     def as_of_now(self, update: RecommendationUpdate, profile: Profile | None, now_ms: int) -> RecommendationUpdate:
         """The update without what may not be shown any more; the update itself if all of it may."""
