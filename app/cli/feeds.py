@@ -114,14 +114,15 @@ class Feed:
     def _table(self, lines: Iterator[str]) -> Iterator[GoodRow | BadRow]:
         heading = next(lines, "")
         counted = _Counted(heading, lines)
-        reader = csv.reader(counted, delimiter=_delimiter(heading, self.format))
+        # Strict, for otherwise a quotation mark that is never closed can swallow the rows up to the next one without a word.
+        reader = csv.reader(counted, delimiter=_delimiter(heading, self.format), strict=True)
         names = self._columns(reader)
         while True:
             line = counted.number + 1
             try:
                 cells = next(reader, None)
             except csv.Error as exc:
-                yield BadRow(line, "", "", f"cannot be read: {exc}")
+                yield BadRow(line, "", "", f"cannot be read: {exc}: inside quotation marks, a quotation mark is written twice")
                 continue
             if cells is None:
                 return
