@@ -29,8 +29,8 @@ class Query(NamedTuple):
     now_ms: int
 
 
-#: Query and limit to the best ``limit`` products, best first, each once. Pure; scores are positive and fall; and a smaller limit gives the
-#: beginning of what a greater one gives.
+#: Query and limit to the best ``limit`` products, best first, each once. Pure; scores fall and are not negative; and a smaller limit gives
+#: the beginning of what a greater one gives.
 Strategy: TypeAlias = Callable[[Query, int], list[Recommendation]]
 
 

@@ -33,7 +33,7 @@ GHOSTS = ["ghost1", "ghost2", "ghost3"]
 
 
 def _is_at_least(one: int | None, other: int | None) -> bool | None:
-    """Two that are not known are alike, and so the one is at least the other: the library says so. One that is not known cannot be compared."""
+    """Two that are not known are alike, so the one is at least the other: the library says so. One alone cannot be compared."""
     if one is None or other is None:
         return True if one is other else None
     return one >= other
