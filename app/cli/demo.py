@@ -83,6 +83,9 @@ async def _demo(plan: Plan, console: Console, open_page: bool) -> None:
             await watch.while_waiting_for(_answers(f"{plan.worker_url}/readyz"), _READY_SECONDS, "get ready")
             server.connect(plan.worker_url, plan.token)
             done(plan.worker_url)
+        with _step(console, "Shop", "what it sells") as done:
+            await watch.while_waiting_for(_fill(server), _LEARN_SECONDS, "take the shop's products")
+            done(f"{len(catalog.products)} products in the catalog")
         with _step(console, "Shoppers", f"what {SHOPPERS} invented people looked at") as done:
             events = seed_events(catalog, time.time_ns() // 1_000_000)
             await watch.while_waiting_for(_teach(plan, server, events), _LEARN_SECONDS, "learn from the invented shoppers")
@@ -135,6 +138,13 @@ async def _answers(url: str) -> None:
             await asyncio.sleep(0.1)
 
 
+async def _fill(server: DemoServer) -> None:
+    try:
+        await server.fill_shop()
+    except RuntimeError as exc:
+        raise CommandError(f"the shop's products were refused: {exc}") from exc
+
+
 async def _teach(plan: Plan, server: DemoServer, events: list[dict[str, Any]]) -> None:
     """Send the invented shoppers' events, and wait until they are folded and the items have settled."""
     for start in range(0, len(events), _SEED_REQUEST_EVENTS):
@@ -183,7 +193,7 @@ def _invite(console: Console, url: str, open_page: bool) -> None:
     lines = [
         f"\n  [bold]Tidings is ready: [link={url}]{url}[/link][/bold]\n",
         "  Click a product in the shop: the email beside it is written anew within a second.",
-        "  Then put it into the cart, look twice, become a new visitor; and look inside:",
+        "  Then put it into the cart, look twice, let it sell out, become a new visitor; and look inside:",
         f"    {url}/worker/metrics         what the worker counts and measures",
         f"    {url}/worker/openapi.json    its HTTP interface",
         "  Ctrl-C stops everything.\n",

@@ -163,6 +163,21 @@ def test_what_is_in_the_cart_waits_in_the_email(page: Page) -> None:
     assert page.script("document.querySelector('[data-product=linen-notebook] [data-action=cart]').innerText") == "In cart · 1"
 
 
+def test_what_sells_out_leaves_the_email_and_why_says_so(page: Page) -> None:
+    page.click("[data-product=gooseneck-kettle] .look")
+    page.wait_for("document.querySelector('#email .card[data-kind=also_viewed]')")
+    page.click("#why summary")
+    gone = page.wait_for("document.querySelector('#reasons li')?.dataset.product")
+    assert "You viewed Gooseneck kettle" in page.script("document.getElementById('reasons').innerText")
+    try:
+        page.script(f"document.querySelector('.product[data-product={gone}] [data-action=stock]').click()")
+        page.wait_for(f"document.querySelector('#left-out li[data-product={gone}]')?.innerText.includes('is sold out')")
+        assert page.script(f"document.querySelectorAll('#email .card[data-product={gone}], #reasons li[data-product={gone}]').length") == 0
+    finally:
+        page.script(f"document.querySelector('.product[data-product={gone}] [data-action=stock]').click()")
+    page.wait_for(f"document.querySelector('#reasons li[data-product={gone}]')")
+
+
 def test_a_new_visitor_starts_with_what_is_popular(page: Page) -> None:
     page.click("[data-product=canvas-rucksack] .look")
     page.wait_for("document.querySelector('#email .card[data-kind=also_viewed]')")

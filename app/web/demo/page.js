@@ -9,6 +9,9 @@ const REFINED_WITHIN_MS = 1000;
 const MAX_MEASURED = 500;
 const MAX_PENDING = 50;
 const NO_CHANGE_AFTER_MS = 3000;
+// A change of stock is in force within a second.
+const OPEN_AGAIN_MS = 2000;
+const RULES = { out_of_stock: "is sold out", uncatalogued: "is not in the catalog", unpublished: "is not published", expired: "has expired", bought: "was bought lately" };
 const NAMES = ["Ada", "Bruno", "Chiara", "Dario", "Elif", "Femke", "Goran", "Hanna", "Ivo", "Jonas", "Keira", "Lena", "Mila", "Noor", "Oskar", "Pia"];
 
 const catalog = await (await fetch("catalog")).json();
@@ -20,6 +23,7 @@ const money = new Intl.NumberFormat("en-IE", { style: "currency", currency: shop
 let visitor = null; // { id, name, seen: {product id: times}, cart: {product id: count} }
 let stream = null;
 let shownVersion = 0;
+let lastData = null; // of the email that is shown
 let pending = new Map(); // event id → { at, timer }
 let measured = new Map(); // event id → { first, last }, in milliseconds
 
@@ -65,6 +69,7 @@ function shopCard(product) {
       { class: "acts" },
       element("button", { type: "button", "data-action": "cart", "aria-label": `Add ${product.title} to the cart`, onclick: act("cart") }, "Add to cart"),
       element("button", { type: "button", "data-action": "buy", "aria-label": `Buy ${product.title}`, onclick: act("buy") }, "Buy"),
+      element("button", { type: "button", class: "stock", "data-action": "stock", "aria-label": `Let ${product.title} sell out`, onclick: () => changeStock(product) }, "Sell out"),
     ),
   );
 }
@@ -103,6 +108,8 @@ function become(someone) {
   for (const { timer } of pending.values()) clearTimeout(timer);
   pending.clear();
   shownVersion = 0;
+  lastData = null;
+  $("why").open = false;
   $("visitor-name").textContent = visitor.name;
   $("avatar").textContent = visitor.name[0];
   $("profile-link").href = `worker/v1/users/${visitor.id}`;
@@ -158,6 +165,61 @@ function unanswered(eventId) {
   if (!pending.size) say("That click left the list as it was, so no email was sent.");
 }
 
+// A sold-out product leaves every answer within a second: the email is read again as if it were opened now.
+async function changeStock(product) {
+  const card = document.querySelector(`.product[data-product="${product.product_id}"]`);
+  const sellsOut = !card.classList.contains("sold-out");
+  try {
+    await post("stock", { product_id: product.product_id, availability: sellsOut ? "out_of_stock" : "in_stock" });
+  } catch (problem) {
+    say(`The stock of ${product.title} did not change. ${problem.message}`);
+    return;
+  }
+  card.classList.toggle("sold-out", sellsOut);
+  const button = card.querySelector("[data-action=stock]");
+  button.textContent = sellsOut ? "Restock" : "Sell out";
+  button.setAttribute("aria-label", sellsOut ? `Restock ${product.title}` : `Let ${product.title} sell out`);
+  await openAgain(product.product_id, sellsOut);
+}
+
+async function openAgain(productId, isGone) {
+  const forVisitor = visitor.id;
+  for (const until = performance.now() + OPEN_AGAIN_MS; performance.now() < until; ) {
+    const response = await fetch(`worker/v1/users/${forVisitor}/recommendations?explain=true`);
+    const answer = await response.json();
+    if (visitor.id !== forVisitor || !response.ok || !lastData) return;
+    const isIn = (list) => list.some((r) => r.product_id === productId);
+    if (isGone ? isIn(answer.recommendations) : isIn(answer.removed)) {
+      await new Promise((done) => setTimeout(done, 40));
+      continue;
+    }
+    lastData = { ...lastData, recommendations: answer.recommendations };
+    showLetter(lastData);
+    showReasons(answer);
+    return;
+  }
+}
+
+// ---- Why
+
+async function explain() {
+  if (!$("why").open) return;
+  const forVisitor = visitor.id;
+  const response = await fetch(`worker/v1/users/${forVisitor}/recommendations?explain=true`);
+  if (response.ok && visitor.id === forVisitor) showReasons(await response.json());
+}
+
+function showReasons(answer) {
+  const title = (id) => products.get(id)?.title ?? id;
+  $("reasons").replaceChildren(
+    ...answer.recommendations.slice(0, 8).map((r) => element("li", { "data-product": r.product_id }, element("strong", {}, title(r.product_id)), " ", element("span", {}, r.reason.text))),
+  );
+  $("left-out").hidden = !answer.removed?.length;
+  $("left-out").querySelector("ul").replaceChildren(
+    ...(answer.removed ?? []).slice(0, 6).map((r) => element("li", { "data-product": r.product_id }, element("strong", {}, title(r.product_id)), " ", element("span", {}, RULES[r.rule] ?? r.rule))),
+  );
+}
+
 // ---- The inbox
 
 function listen() {
@@ -176,17 +238,10 @@ function listen() {
 function showEmail(email) {
   const changed = email.data.version !== shownVersion;
   shownVersion = email.data.version;
-  const letter = compose(email.data);
   if (changed) {
-    fadeText($("subject"), letter.subject);
-    fadeText($("greeting"), letter.greeting);
-    fadeText($("opening"), letter.opening);
-    $("written").textContent = new Date(email.data.ranked_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-    $("email").classList.remove("empty");
-    $("email").dataset.version = email.data.version;
-    const cart = new Map((email.data.profile?.cart ?? []).map((line) => [line.product_id, line.quantity]));
-    renderBlocks(letter.blocks, cart);
-    renderBasket(cart);
+    lastData = email.data;
+    showLetter(email.data);
+    explain();
   }
   showEvents(email.events);
   $("version").textContent = `Version ${email.data.version}`;
@@ -195,6 +250,19 @@ function showEmail(email) {
   $("signature").className = refused ? "refused" : "verified";
   if (email.answers) requestAnimationFrame(() => measure(email.answers));
   say("");
+}
+
+function showLetter(data) {
+  const letter = compose(data);
+  fadeText($("subject"), letter.subject);
+  fadeText($("greeting"), letter.greeting);
+  fadeText($("opening"), letter.opening);
+  $("written").textContent = new Date(data.ranked_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  $("email").classList.remove("empty");
+  $("email").dataset.version = data.version;
+  const cart = new Map((data.profile?.cart ?? []).map((line) => [line.product_id, line.quantity]));
+  renderBlocks(letter.blocks, cart);
+  renderBasket(cart);
 }
 
 // The template: what the visitor's own clicks led to, what they looked at themselves, and what is popular; ranked order is kept inside each.
@@ -357,6 +425,7 @@ $("seal").textContent = shop.name[0];
 $("signoff").textContent = `Warmly, ${shop.name}`;
 document.title = `${shop.name} · Tidings`;
 $("products").append(...catalog.products.map(shopCard));
+$("why").addEventListener("toggle", explain);
 $("new-visitor").addEventListener("click", newVisitor);
 const known = JSON.parse(sessionStorage.getItem("visitor") ?? "null");
 if (known) become(known);

@@ -21,7 +21,7 @@ import orjson
 from aiohttp import web
 
 from app.web.demo.inbox import Inbox, Kept
-from app.web.demo.shop import ACTIONS, Catalog, arrival_json, event_json
+from app.web.demo.shop import ACTIONS, Catalog, arrival_json, event_json, product_json
 
 _HERE = Path(__file__).parent
 _PAGE_FILES = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "art.svg": "image/svg+xml"}
@@ -37,6 +37,8 @@ _HEADERS = {
 _WORKER_PATHS = re.compile(
     r"metrics|openapi\.json|healthz|readyz|v1/users/[a-z0-9-]{1,64}(/recommendations)?|v1/items/[a-z0-9-]{1,64}/neighbours"
 )
+#: The list that the emails are made of.
+_SLOT = "for_you"
 _USER_ID = re.compile(r"[a-z0-9-]{1,64}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 MAX_STREAMS = 64
@@ -107,15 +109,18 @@ class DemoServer:
             web.get("/worker/{path:.+}", self._look_at_worker),
             web.post("/visitors", self._arrive),
             web.post("/clicks", self._click),
+            web.post("/stock", self._change_stock),
             web.post("/inbox", self.inbox.handle),
         ])
         return app
 
     async def send_events(self, events: list[dict[str, Any]]) -> None:
         """POST /v1/events at the worker. Raises RuntimeError with the worker's words unless it answers 202."""
-        status, body, _ = await self._ask_worker("POST", "v1/events", orjson.dumps(events))
-        if status != 202:
-            raise RuntimeError(f"the worker answered {status}: {body.decode(errors='replace')[:500]}")
+        await self._tell_worker("POST", "v1/events", events)
+
+    async def fill_shop(self) -> None:
+        """PUT /v1/products at the worker. Raises RuntimeError with the worker's words unless it answers 202."""
+        await self._tell_worker("PUT", "v1/products", product_json(self._catalog))
 
     # What the page asks for
 
@@ -148,6 +153,21 @@ class DemoServer:
             return _json({"detail": visitor}, 400)
         return await self._hand_on(arrival_json(occurred_at_ms=self._now_ms(), **visitor))
 
+    async def _change_stock(self, request: web.Request) -> web.Response:
+        """Body {product_id, availability}; 202 once Kafka has the change, 400, or 502 with the worker's words."""
+        change = _object(await request.read(), {"product_id", "availability"})
+        if isinstance(change, str):
+            return _json({"detail": change}, 400)
+        if change["product_id"] not in self._catalog.products:
+            return _json({"detail": "product_id: not in this shop"}, 400)
+        if change["availability"] not in ("in_stock", "out_of_stock"):
+            return _json({"detail": "availability: in_stock or out_of_stock"}, 400)
+        try:
+            await self._tell_worker("PATCH", "v1/products", [change])
+        except (RuntimeError, aiohttp.ClientError, TimeoutError) as exc:
+            return _json({"detail": f"the change did not reach the worker: {exc}"}, 502)
+        return _json({"events": self.seeded_events + self._sent_events}, 202)
+
     async def _hand_on(self, event: dict[str, Any]) -> web.Response:
         try:
             await self.send_events([event])
@@ -160,8 +180,9 @@ class DemoServer:
         path = request.match_info["path"]
         if not _WORKER_PATHS.fullmatch(path):
             return _json({"detail": "the demo does not show this part of the worker"}, 404)
+        query = f"?explain=true&slot={_SLOT}" if request.query.get("explain") == "true" else ""
         try:
-            status, body, content_type = await self._ask_worker("GET", path)
+            status, body, content_type = await self._ask_worker("GET", path + query)
         except (aiohttp.ClientError, TimeoutError) as exc:
             return _json({"detail": f"the worker did not answer: {exc}"}, 502)
         return web.Response(status=status, body=body, headers={**_HEADERS, "Content-Type": content_type})
@@ -224,6 +245,11 @@ class DemoServer:
             if user_id == kept.user_id:
                 changed.set()
 
+    async def _tell_worker(self, method: str, path: str, document: Any) -> None:
+        status, body, _ = await self._ask_worker(method, path, orjson.dumps(document))
+        if status != 202:
+            raise RuntimeError(f"the worker answered {status}: {body.decode(errors='replace')[:500]}")
+
     async def _ask_worker(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, str]:
         if self._session is None or not self.worker_url:
             raise RuntimeError("the worker is not up yet")
@@ -243,14 +269,22 @@ class DemoServer:
             changed.set()
 
 
-def _read(body: bytes, fields: set[str], catalog: Catalog) -> dict[str, Any] | str:
+def _object(body: bytes, fields: set[str]) -> dict[str, Any] | str:
     """The object with exactly these fields, or what is wrong with it."""
     try:
-        click = orjson.loads(body)
+        found = orjson.loads(body)
     except ValueError:
         return "not JSON"
-    if not isinstance(click, dict) or set(click) != fields or not all(isinstance(value, str) for value in click.values()):
+    if not isinstance(found, dict) or set(found) != fields or not all(isinstance(value, str) for value in found.values()):
         return f"send {', '.join(sorted(fields))}, all strings"
+    return found
+
+
+def _read(body: bytes, fields: set[str], catalog: Catalog) -> dict[str, Any] | str:
+    """A click or a visitor with exactly these fields, or what is wrong with it."""
+    click = _object(body, fields)
+    if isinstance(click, str):
+        return click
     if not _USER_ID.fullmatch(click["user_id"]):
         return "user_id: 1 to 64 of a-z, 0-9 and -"
     if not _EVENT_ID.fullmatch(click["event_id"]):

@@ -54,6 +54,22 @@ def load_catalog() -> Catalog:
     )
 
 
+def product_json(catalog: Catalog) -> list[dict[str, Any]]:
+    """What the shop sells, as PUT /v1/products takes it."""
+    families = {family["family_id"]: family["title"] for family in catalog.document["families"]}
+    currency = catalog.document["shop"]["currency_code"]
+    return [
+        {
+            "id": product.product_id,
+            "title": product.title,
+            "url": f"https://shop.example/{product.product_id}",
+            "price": {"minor_units": product.price_minor_units, "currency_code": currency},
+            "category": families[product.family_id],
+        }
+        for product in catalog.products.values()
+    ]
+
+
 def event_json(catalog: Catalog, action: Action, *, event_id: str, user_id: str, product_id: str, occurred_at_ms: int) -> dict[str, Any]:
     """The JSON form of one event, as POST /v1/events takes it."""
     product = catalog.products[product_id]

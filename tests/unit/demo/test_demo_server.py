@@ -7,10 +7,12 @@ import base64
 import orjson
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
+from app.domain.json_product import product_from_json
 from app.web.demo.server import MAX_CLICKS, MAX_VISITORS, Click, Clicks, DemoServer, _only_for_us, _read
-from app.web.demo.shop import load_catalog
+from app.web.demo.shop import load_catalog, product_json
+from tidings.products.v1.product_pb2 import Product
 
 CATALOG = load_catalog()
 CLICK = {"event_id": "e-1234567", "user_id": "ada-1", "action": "view", "product_id": "oak-board"}
@@ -57,6 +59,22 @@ def test_a_click_that_is_none_is_named(change: dict[str, object], word: str) -> 
 def test_a_click_is_read_as_it_is() -> None:
     assert _read(orjson.dumps(CLICK), set(CLICK), CATALOG) == CLICK
     assert isinstance(_read(b"[1", set(CLICK), CATALOG), str)
+
+
+def test_the_shop_lists_every_product_of_the_page_as_the_worker_takes_it() -> None:
+    read = [product_from_json(product, 1_714_219_200_000) for product in product_json(CATALOG)]
+    assert [product.product_id for product in read if isinstance(product, Product)] == list(CATALOG.products)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"product_id": "gold-bar"}, "product_id"), ({"availability": "perhaps"}, "availability"), ({"more": "x"}, "send")],
+)
+async def test_a_change_of_stock_that_is_none_is_named(change: dict[str, str], word: str) -> None:
+    server = DemoServer(secret="whsec_" + base64.b64encode(b"a secret of the tests, 32 bytes.").decode(), catalog=CATALOG)
+    async with TestClient(TestServer(server.app(), host="127.0.0.1")) as client:
+        answer = await client.post("/stock", json={"product_id": "oak-board", "availability": "in_stock"} | change)
+        assert (answer.status, word in (await answer.json())["detail"]) == (400, True)
 
 
 def test_a_list_answers_the_newest_click_that_it_contains() -> None:
