@@ -38,6 +38,7 @@ _GOOGLE_CATEGORY = "google_product_category"
 _ATTRIBUTE_PREFIX = re.compile(r"attributes?[.:]")
 _WORD_BREAKS = re.compile(r"[\s-]+")
 _SEPARATOR = "|"
+_ALL_AT_ONCE = "is no field of a product, and a change sets all attributes at once: leave it away, or name the column attributes"
 #: Names of columns remembered for the report; an XML feed may have any.
 _MAX_NAMES = 200
 
@@ -64,7 +65,7 @@ class FeedRows:
             field = FIELD_OF.get(name)
             if field is None:
                 if self._is_change and self._is_attribute(name):
-                    problems.append(f"the column {name!r} is no field of a product; a change sets all attributes at once, or none")
+                    problems.append(f"the column {name!r} {_ALL_AT_ONCE}")
                 continue
             if field in fields and name != fields[field]:
                 problems.append(f"the columns {fields[field]!r} and {name!r} say the same: leave one of them away")
@@ -92,16 +93,19 @@ class FeedRows:
                     obj[name] = _single(name, cell) or None  # no sale is said by an empty cell too
                 elif value := _value(name, field, cell):
                     obj[name] = value
-            elif name == _GOOGLE_CATEGORY:
-                pass  # below, when the shop's own category is known
-            elif not self._is_attribute(name):
-                self._count(self.left_out, name, cell)
-            elif texts := [text for part in ([cell] if isinstance(cell, str) else cell) for text in _parts(part)]:
-                if any(len(text.encode(errors="replace")) > MAX_ATTRIBUTE_TEXT_BYTES for text in texts):
-                    self._count(self.left_out, name, cell)
+            elif name == _GOOGLE_CATEGORY or not name or not cell:
+                pass  # the category is taken below, when the shop's own is known
+            elif name in LEFT_OUT:
+                self._count(self.left_out, name)
+            elif texts := _all_parts(cell):
+                if any(map(_is_too_long, texts)):
+                    self._count(self.left_out, name)
+                elif self._is_change:
+                    raise Broken(name, _ALL_AT_ONCE)
                 else:
-                    self._count(self.kept, name, cell)
-                    attributes[_ATTRIBUTE_PREFIX.sub("", name, count=1)] = texts if len(texts) > 1 else texts[0]
+                    self._count(self.kept, name)
+                    named = name if name[0] != "a" else _ATTRIBUTE_PREFIX.sub("", name, count=1)
+                    attributes[named] = texts if len(texts) > 1 else texts[0]
         self._take_google_category(obj, row, attributes)
         if attributes:
             obj["attributes"] = {**attributes, **_object(obj.get("attributes"))}
@@ -122,15 +126,15 @@ class FeedRows:
         elif not self._is_change:
             attributes[_GOOGLE_CATEGORY] = [text]
 
-    def _count(self, counter: Counter[str], name: str, cell: Cell) -> None:
-        if cell and (name in counter or len(counter) < _MAX_NAMES):
+    def _count(self, counter: Counter[str], name: str) -> None:
+        if name in counter or len(counter) < _MAX_NAMES:
             counter[name] += 1
 
 
 def _value(name: str, field: str, cell: Cell) -> Any:
     match field:
         case "categories":
-            return [text for part in ([cell] if isinstance(cell, str) else cell) for text in _parts(part)]
+            return _all_parts(cell)
         case "attributes":
             text = _single(name, cell)
             parsed = parse_json(text) if text else None
@@ -152,10 +156,17 @@ def _single(name: str, cell: Cell) -> str:
     return texts[0] if texts else ""
 
 
-def _parts(text: str) -> list[str]:
-    if _SEPARATOR not in text:
-        return [text.strip()] if text.strip() else []
-    return [part.strip() for part in text.split(_SEPARATOR) if part.strip()]
+def _is_too_long(text: str) -> bool:
+    # A character takes 1 to 4 bytes, so most texts are decided without encoding them.
+    return len(text) * 4 > MAX_ATTRIBUTE_TEXT_BYTES and len(text.encode(errors="replace")) > MAX_ATTRIBUTE_TEXT_BYTES
+
+
+def _all_parts(cell: Cell) -> list[str]:
+    if isinstance(cell, str):
+        if _SEPARATOR not in cell:
+            return [text] if (text := cell.strip()) else []
+        cell = [cell]
+    return [text for part in cell for piece in part.split(_SEPARATOR) if (text := piece.strip())]
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from app.domain.product_values import (
     sale_is_on,
 )
 from app.domain.validation import Violation
+from tidings.events.v1.event_pb2 import Money
 from tidings.products.v1.product_pb2 import Product
 
 #: A field of the product to the names it goes by; the first of each is the one that the documentation uses. The last three are no fields:
@@ -63,6 +64,10 @@ def product_from_json(obj: object, now_ms: int) -> Product | Violation:
 def product_change_from_json(obj: object, now_ms: int) -> Product | Violation:
     """A change of the fields that are named, by the same rules: the others stay as they are, and ``null`` clears one."""
     return _read(obj, now_ms, is_change=True)
+
+
+_NOTHING: frozenset[str] = frozenset()
+_BOTH_PRICES = frozenset({"price", "list_price"})
 
 
 def _read(obj: object, now_ms: int, *, is_change: bool) -> Product | Violation:
@@ -106,25 +111,31 @@ def _names_given(obj: dict[str, Any]) -> dict[str, str]:
 
 def _fill_prices(product: Product, obj: dict[str, Any], names: dict[str, str], now_ms: int) -> frozenset[str]:
     """Prices depend on each other: for their currency, and where one is the sale's. Returns the fields that they decide."""
-    price, list_price, sale = (_price(obj, names, field) for field in ("price", "list_price", "sale_price"))
-    currency = _currency(obj, names, [price, list_price, sale])
-    decided = frozenset[str]()
+    price, list_price, sale = _price(obj, names, "price"), _price(obj, names, "list_price"), _price(obj, names, "sale_price")
+    currency = _currency(obj, names, price, list_price, sale)
+    decided = _NOTHING
     if "sale_price" in names:
         if "list_price" in names:
             raise Broken(names["list_price"], "is what price becomes when there is a sale_price: leave one of them away")
         if price is None and sale is not None:
             raise Broken("sale_price", "needs the price that it reduces beside it")
         if "price" in names:
-            decided = frozenset({"price", "list_price"})
+            decided = _BOTH_PRICES
         dates = obj.get(names.get("sale_dates", ""))
         is_on = dates is None or sale_is_on(dates, names["sale_dates"], now_ms)
-        if sale is not None and price is not None and is_on and sale.money(currency).minor_units < price.money(currency).minor_units:
+        if sale is not None and price is not None and is_on and sale.minor_units(currency) < price.minor_units(currency):
             price, list_price = sale, price
     if price is not None:
-        product.price.CopyFrom(price.money(currency))
+        _fill_money(product.price, price, currency)
     if list_price is not None:
-        product.list_price.CopyFrom(list_price.money(currency))
+        _fill_money(product.list_price, list_price, currency)
     return decided
+
+
+def _fill_money(money: Money, price: Price, currency: str) -> None:
+    money.SetInParent()  # a price of nothing is a price
+    money.minor_units = price.minor_units(currency)
+    money.currency_code = currency
 
 
 def _price(obj: dict[str, Any], names: dict[str, str], field: str) -> Price | None:
@@ -132,17 +143,20 @@ def _price(obj: dict[str, Any], names: dict[str, str], field: str) -> Price | No
     return None if name is None or obj[name] is None else read_price(obj[name], name)
 
 
-def _currency(obj: dict[str, Any], names: dict[str, str], prices: list[Price | None]) -> str:
+def _currency(obj: dict[str, Any], names: dict[str, str], *prices: Price | None) -> str:
     """The one currency of a product: its own field's, or that of any of its prices; "" for the shop's own."""
-    codes = {price.currency for price in prices if price is not None and price.currency}
+    code = ""
     if "currency" in names and obj["currency"] is not None:
         if not any(prices):
             raise Broken("currency", "says nothing without a price")
-        codes.add(read_currency(obj["currency"], "currency"))
-    if len(codes) > 1:
-        said = " and ".join(sorted(codes))
-        raise Broken("currency" if "currency" in names else "price", f"is said to be in {said}: a product has one currency")
-    return codes.pop() if codes else ""
+        code = read_currency(obj["currency"], "currency")
+    for price in prices:
+        if price is not None and price.currency and price.currency != code:
+            if code:
+                told = f"is said to be in {code} and in {price.currency}: a product has one currency"
+                raise Broken("currency" if "currency" in names else "price", told)
+            code = price.currency
+    return code
 
 
 # ---------------------------------------------------------------------- fields that stand for themselves

@@ -27,7 +27,7 @@ MINOR_DIGITS = {
     **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
     **dict.fromkeys(["CLF", "UYW"], 4),
 }
-_MAX_PRICE = Decimal(10) ** 12
+MAX_AMOUNT = Decimal(10) ** 12
 _AMOUNT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_TIME_CHARACTERS = 40
@@ -124,7 +124,7 @@ def read_amount(value: object, at: str) -> Decimal:
         case bool():
             raise Broken(at, "must be a number, not true or false")
         case int():
-            amount = Decimal(value) if abs(value) <= _MAX_EXACT else _MAX_PRICE
+            amount = Decimal(value) if abs(value) <= _MAX_EXACT else MAX_AMOUNT
         case float():
             amount = Decimal(repr(value))
         case Decimal():
@@ -133,7 +133,7 @@ def read_amount(value: object, at: str) -> Decimal:
             amount = Decimal(value)
         case _:
             raise Broken(at, f"must be a number like 299.99, not {kind_of(value)}")
-    if not amount.is_finite() or not 0 <= amount < _MAX_PRICE:
+    if not amount.is_finite() or not 0 <= amount < MAX_AMOUNT:
         raise Broken(at, "must be from 0 up to, but not, 10^12")
     return amount
 

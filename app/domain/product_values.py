@@ -9,10 +9,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, NamedTuple
 
 from app.domain.catalog import LEVEL, NEVER_MS
-from app.domain.json_values import MINOR_DIGITS, Broken, attribute_text, encodable, kind_of, member_path, read_amount
+from app.domain.json_values import MAX_AMOUNT, MINOR_DIGITS, Broken, attribute_text, encodable, kind_of, member_path, read_amount
 from app.domain.product_validation import MAX_ATTRIBUTE_VALUES, MAX_CATEGORIES, MAX_PRODUCT_ATTRIBUTES
 from app.domain.validation import EARLIEST_MS, MAX_MINOR_UNITS
-from tidings.events.v1.event_pb2 import Money
 
 #: An amount with a point or, where two digits at most follow it, a comma; a currency before or after it.
 _PRICE = re.compile(r"(?:([A-Za-z]{3})\s*)?([0-9]{1,13})(?:\.([0-9]{1,15})|,([0-9]{1,2}))?(?:\s*([A-Za-z]{3}))?")
@@ -43,11 +42,11 @@ class Price(NamedTuple):
     in_minor_units: bool
     currency: str
 
-    def money(self, currency: str = "") -> Money:
-        """In minor units of its own currency, or else of the one given; rounded half-even where it is finer than that."""
-        code = self.currency or currency
-        amount = self.amount if self.in_minor_units else self.amount.scaleb(MINOR_DIGITS.get(code, 2)).to_integral_value(ROUND_HALF_EVEN)
-        return Money(minor_units=int(amount), currency_code=code)
+    def minor_units(self, currency: str) -> int:
+        """Of its own currency, or else of the one given; rounded half-even where the price is finer than that."""
+        if self.in_minor_units:
+            return int(self.amount)
+        return int(self.amount.scaleb(MINOR_DIGITS.get(self.currency or currency, 2)).to_integral_value(ROUND_HALF_EVEN))
 
 
 def read_price(value: object, at: str) -> Price:
@@ -77,7 +76,10 @@ def _price_in_text(text: str, at: str) -> Price:
     before, whole, point, comma, after = found.groups()
     if before and after and before.upper() != after.upper():
         raise Broken(at, "names two currencies")
-    return Price(read_amount(f"{whole}.{point or comma or '0'}", at), False, (before or after or "").upper())
+    amount = Decimal(f"{whole}.{point or comma or '0'}")
+    if amount >= MAX_AMOUNT:
+        raise Broken(at, "must be from 0 up to, but not, 10^12")
+    return Price(amount, False, (before or after or "").upper())
 
 
 def _price_in_object(value: dict[str, Any], at: str) -> Price:
@@ -187,14 +189,16 @@ def read_attributes(value: object, at: str) -> Iterator[tuple[str, list[str]]]:
         if type(given) is str and given.isascii() and name.isascii():  # as nearly always: nothing of it can be wrong but its length
             if text := _squeezed(given, at):
                 yield name, [text]
-            continue
-        path = member_path(at, name)
-        entries = given if isinstance(given, list) else [given]
-        if len(entries) > MAX_ATTRIBUTE_VALUES:
-            raise Broken(path, f"must have at most {MAX_ATTRIBUTE_VALUES} values")
-        texts = (_squeezed(attribute_text(entry, path), path) for entry in entries if entry is not None)
-        if found := list(dict.fromkeys(text for text in texts if text)):
-            yield encodable(name, path), found
+        elif found := _values(given, member_path(at, name)):
+            yield encodable(name, member_path(at, name)), found
+
+
+def _values(given: object, path: str) -> list[str]:
+    entries = given if isinstance(given, list) else [given]
+    if len(entries) > MAX_ATTRIBUTE_VALUES:
+        raise Broken(path, f"must have at most {MAX_ATTRIBUTE_VALUES} values")
+    texts = [_squeezed(attribute_text(entry, path), path) for entry in entries if entry is not None]
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def _squeezed(text: str, at: str) -> str:

@@ -122,6 +122,12 @@ def test_attributes_come_as_columns_of_any_name_or_as_json():
         assert refused({"id": "p", "attributes": wrong}).field == "attributes"
 
 
+def test_a_change_does_not_set_one_attribute_since_that_would_take_the_others_away():
+    assert refused({"id": "p", "price": "5", "colour": "red"}, is_change=True).field == "colour"
+    change = product_of({"id": "p", "attributes": '{"colour": "red"}'}, is_change=True)
+    assert list(change.changed_fields) == ["attributes"]
+
+
 def test_a_text_too_long_for_an_attribute_is_left_out_and_counted():
     rows = FeedRows()
     product = rows.product({"id": "p", "story": "x" * 257, "note": "é" * 200}, NOW_MS)
