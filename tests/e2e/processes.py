@@ -182,7 +182,12 @@ class Worker:
 
     async def post(self, path: str, body: bytes, content_type: str = "application/json") -> tuple[int, Any]:
         """Status and JSON document of a POST."""
-        async with self._http.post(self.url + path, data=body, headers={**self._authorization, "Content-Type": content_type}) as answer:
+        return await self.request("POST", path, body, content_type)
+
+    async def request(self, method: str, path: str, body: bytes, content_type: str = "application/json") -> tuple[int, Any]:
+        """Status and JSON document of a request with a body."""
+        headers = {**self._authorization, "Content-Type": content_type}
+        async with self._http.request(method, self.url + path, data=body, headers=headers) as answer:
             return answer.status, await answer.json(content_type=None)
 
     async def is_ready(self) -> bool:
