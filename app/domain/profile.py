@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from app.domain.cart import add_to_cart, clear_ordered, remove_from_cart
 from app.domain.fields import change_consent, change_fields, profiling_is_denied
-from app.domain.purchases import remember_purchase
+from app.domain.purchases import bought_before, remember_purchase
 from app.domain.reminders import HISTORY_DEPTH, START_DEPTH
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.profile_pb2 import (
@@ -63,10 +63,14 @@ class Interaction(NamedTuple):
     session: list[str]
     #: Products of earlier sessions, at most 16; at most 127 where the session begins with this product.
     earlier: list[str]
+    #: Of a purchase, the distinct products bought last before it, in the same order or earlier, at most 5.
+    bought: tuple[str, ...] = ()
 
 
 #: From a tuple of its fields, in half the time of the constructor.
-_interaction: Callable[[tuple[str, str, InteractionKind, int, list[str], list[str]]], Interaction] = partial(tuple.__new__, Interaction)
+_interaction: Callable[[tuple[str, str, InteractionKind, int, list[str], list[str], tuple[str, ...]]], Interaction] = partial(
+    tuple.__new__, Interaction
+)
 
 
 class Applied(NamedTuple):
@@ -130,9 +134,12 @@ def fold_event(profile: Profile, event: Event) -> Applied | Duplicate | Denied:
             session = _join_session(profile, event, at_ms)
             products = list(dict.fromkeys([line.product_id for line in event.order_placed.lines]))
             clear_ordered(profile, products, at_ms)
+            interactions = []
             for product_id in products:
+                bought = bought_before(profile, product_id)
                 remember_purchase(profile, product_id, at_ms)
-            return Applied(tuple([_touch(profile, session, p, INTERACTION_KIND_PURCHASE, at_ms) for p in products]))
+                interactions.append(_touch(profile, session, product_id, INTERACTION_KIND_PURCHASE, at_ms)._replace(bought=bought))
+            return Applied(tuple(interactions))
         case "email_opened":
             email = profile.email
             email.opened_count += 1
@@ -231,7 +238,7 @@ def _touch(profile: Profile, session: Session | None, product_id: str, kind: Int
         _forget_oldest(history)
     if in_session < MAX_HISTORY:
         session.history_count = in_session + 1
-    return _interaction((profile.user_id, product_id, kind, at_ms, context, earlier))
+    return _interaction((profile.user_id, product_id, kind, at_ms, context, earlier, ()))
 
 
 def _touch_late(profile: Profile, product_id: str, kind: InteractionKind, at_ms: int) -> Interaction:

@@ -8,6 +8,8 @@ from tidings.state.v1.profile_pb2 import Profile
 
 #: Past it, the product bought longest ago is forgotten.
 MAX_PURCHASES = 256
+#: Products that a purchase is linked to as bought together.
+MAX_BOUGHT_LINKS = 5
 
 
 def remember_purchase(profile: Profile, product_id: str, at_ms: int) -> None:
@@ -40,3 +42,11 @@ def remember_purchase(profile: Profile, product_id: str, at_ms: int) -> None:
     if len(ids) > MAX_PURCHASES:
         for column in (ids, purchases.first_at_ms, last, purchases.counts):
             del column[:1]
+
+
+def bought_before(profile: Profile, product_id: str) -> tuple[str, ...]:
+    """The other products bought last, the latest last, at most 5."""
+    others = profile.purchases.product_ids[-MAX_BOUGHT_LINKS - 1 :]
+    if product_id in others:
+        others.remove(product_id)
+    return tuple(others[-MAX_BOUGHT_LINKS:])

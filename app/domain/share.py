@@ -35,7 +35,7 @@ def new_share(partition: int) -> Share:
 
 def fold_share(share: Share, interaction: Interaction) -> None:
     """Add what one interaction tells of returning and of trends. Bounded: about 10 kB, 15 kB at most with ids of 16 bytes."""
-    _, product_id, _, _, session, earlier = interaction
+    _, product_id, _, _, session, earlier, _ = interaction
     share.event_count += 1
     if session or earlier:
         learn_return(share.reminders, session, earlier, product_id)

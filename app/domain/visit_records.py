@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from app.domain.profile import Interaction
 from app.domain.visits import Visit, links_of
 from tidings.internal.v1.visits_pb2 import Visits
+from tidings.state.v1.profile_pb2 import INTERACTION_KIND_PURCHASE
 
 #: Who asks, about which product, and when Kafka received the event that it goes back to, in ms since 1970.
 Question = tuple[str, str, int]
@@ -42,7 +43,7 @@ class OutgoingVisits:
             self._offset = source_offset
             if self._at_most >= self._max_visits:
                 self._end_records(self._max_visits)
-        user_id, product_id, _, at_ms, _, _ = interaction
+        user_id, product_id, kind, at_ms, _, _, bought = interaction
         weight, forward, backward = links_of(interaction)
         self._at_most += 1 + len(forward)
 
@@ -52,6 +53,8 @@ class OutgoingVisits:
         columns.caused.append(caused_at_ms)
         places, visits, links = columns.places, columns.visits, columns.links
         visits += (source_offset, places[product_id], at_ms, weight, len(backward))
+        if kind == INTERACTION_KIND_PURCHASE:
+            columns.add_purchase(bought)
         for previous, link in backward.items():
             links += (places[previous], link)
         for previous, link in forward.items():
@@ -59,6 +62,14 @@ class OutgoingVisits:
             places, visits, links = columns.places, columns.visits, columns.links
             visits += (source_offset, places[previous], at_ms, 0, 1)
             links += (places[product_id], link)
+            if previous in bought:
+                columns.add_bought(product_id)
+        for previous in bought:
+            if previous not in forward:
+                self._at_most += 1
+                columns = columns_of(previous) or self._open(previous)
+                columns.visits += (source_offset, columns.places[previous], at_ms, 0, 0)
+                columns.add_bought(product_id)
 
     def take(self) -> list[tuple[int, bytes]]:
         """All records so far, each with the partition it goes to, those of one partition in their order."""
@@ -104,6 +115,9 @@ class VisitRecord(NamedTuple):
     caused: list[int]
     #: They change nothing, and are no part of any visit.
     questions: list[Question]
+    #: By their place, visits by which the product was bought; and visits with a product (by its place) that the same person bought.
+    purchases: list[int]
+    bought: list[tuple[int, int]]
 
     def since(self, offset: int) -> VisitRecord:
         """What events from this offset on caused."""
@@ -116,16 +130,20 @@ class VisitRecord(NamedTuple):
             self.source_partition, self.products,
             self.offsets[first:], self.items[first:], self.times[first:], self.weights[first:], self.counts[first:],
             self.neighbours[link:], self.links[link:], self.users[arrival:], self.caused[arrival:], self.questions,
+            [visit - first for visit in self.purchases if visit >= first],
+            [(visit - first, product) for visit, product in self.bought if visit >= first],
         )  # fmt: skip
 
     def visits(self) -> Iterator[Visit]:
         """One by one."""
         links, replies = zip(self.neighbours, self.links, strict=True), zip(self.users, self.caused, strict=True)
-        for offset, item, at_ms, weight, link_count in zip(*self[2:7], strict=True):
+        for place, (offset, item, at_ms, weight, link_count) in enumerate(zip(*self[2:7], strict=True)):
             user_id, caused_at_ms = next(replies) if weight else ("", 0)
             own = list(islice(links, link_count))
             ids, weights = tuple(self.products[neighbour] for neighbour, _ in own), tuple(link for _, link in own)
-            yield Visit(offset, self.products[item], at_ms, weight, user_id, caused_at_ms, ids, weights)
+            bought = tuple(self.products[product] for visit, product in self.bought if visit == place)
+            is_purchase = place in self.purchases
+            yield Visit(offset, self.products[item], at_ms, weight, user_id, caused_at_ms, ids, weights, is_purchase, bought)
 
 
 def decode_visits(value: bytes) -> VisitRecord:
@@ -137,6 +155,7 @@ def decode_visits(value: bytes) -> VisitRecord:
         message.source_offsets[:], message.item_places[:], message.occurred_at_ms[:], message.weights[:], message.neighbour_counts[:],
         message.neighbour_places[:], message.neighbour_weights[:],
         message.reply_to_user_ids[:], message.caused_at_ms[:], _questions(message, products) if message.asked_places else [],
+        message.purchases[:], _bought(message) if message.bought_visits else [],
     )  # fmt: skip
     visits, links, arrivals = len(record.offsets), len(record.neighbours), len(record.users)
     if (
@@ -147,6 +166,8 @@ def decode_visits(value: bytes) -> VisitRecord:
         raise DecodeError("the lists of a tidings.internal.v1.Visits must be of one length")
     if max(max(record.items, default=-1), max(record.neighbours, default=-1)) >= len(record.products):
         raise DecodeError("a visit of a tidings.internal.v1.Visits names a product that is not there")
+    if max(max(record.purchases, default=-1), max((visit for visit, _ in record.bought), default=-1)) >= visits:
+        raise DecodeError("a purchase of a tidings.internal.v1.Visits names a visit that is not there")
     if record.offsets != sorted(record.offsets):
         raise DecodeError("the visits of a tidings.internal.v1.Visits must be in order of their offsets")
     return record
@@ -171,16 +192,30 @@ def _questions(message: Visits, products: list[str]) -> list[Question]:
     return list(zip(users, [products[place] for place in places], times, strict=True))
 
 
+def _bought(message: Visits) -> list[tuple[int, int]]:
+    visits, places = message.bought_visits[:], message.bought_places[:]
+    if len(visits) != len(places):
+        raise DecodeError("the lists of a tidings.internal.v1.Visits must be of one length")
+    if max(places) >= len(message.products):
+        raise DecodeError("a purchase of a tidings.internal.v1.Visits names a product that is not there")
+    return list(zip(visits, places, strict=True))
+
+
 def encode_visits(source_partition: int, visits: Iterable[Visit]) -> bytes:
     """A Visits message of these visits, in order of their offsets."""
     columns = _Columns()
-    for offset, product_id, at_ms, weight, user_id, caused_at_ms, neighbours, weights in visits:
+    for offset, product_id, at_ms, weight, user_id, caused_at_ms, neighbours, weights, is_purchase, bought in visits:
         columns.visits += (offset, columns.places[product_id], at_ms, weight, len(neighbours))
         if weight:
             columns.users.append(user_id)
             columns.caused.append(caused_at_ms)
         for neighbour, link in zip(neighbours, weights, strict=True):
             columns.links += (columns.places[neighbour], link)
+        if is_purchase:
+            columns.add_purchase(bought)
+        else:
+            for other in bought:
+                columns.add_bought(other)
     return columns.encode(source_partition)
 
 
@@ -194,7 +229,7 @@ class _Columns:
     Rows stand one after the other in one list, for to append a row is cheaper than to append to as many lists.
     """
 
-    __slots__ = ("caused", "links", "places", "users", "visits")
+    __slots__ = ("bought", "caused", "links", "places", "purchases", "users", "visits")
 
     def __init__(self) -> None:
         self.clear()
@@ -209,6 +244,19 @@ class _Columns:
         #: Of each visit whose weight is not 0: who gets the answer, and when Kafka received the event.
         self.users: list[str] = []
         self.caused: list[int] = []
+        #: Places of visits by which a product was bought; of visits, each with the place of a product that the same person bought.
+        self.purchases: list[int] = []
+        self.bought: list[int] = []
+
+    def add_purchase(self, bought: Iterable[str]) -> None:
+        """By the last visit added the product was bought, by someone who bought these, too."""
+        self.purchases.append(len(self.visits) // _VISIT_FIELDS - 1)
+        for product_id in bought:
+            self.add_bought(product_id)
+
+    def add_bought(self, product_id: str) -> None:
+        """The product of the last visit added was bought by someone who bought this one."""
+        self.bought += (len(self.visits) // _VISIT_FIELDS - 1, self.places[product_id])
 
     def encode(self, source_partition: int) -> bytes:
         visits, links = self.visits, self.links
@@ -224,4 +272,7 @@ class _Columns:
             neighbour_weights=links[1::_LINK_FIELDS],
             reply_to_user_ids=self.users,
             caused_at_ms=self.caused,
+            purchases=self.purchases,
+            bought_visits=self.bought[0::_LINK_FIELDS],
+            bought_places=self.bought[1::_LINK_FIELDS],
         ).SerializeToString()

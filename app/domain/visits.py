@@ -1,5 +1,7 @@
 """What one interaction means for the items concerned: an arrival at the item itself and a link at each product that the person came from.
 
+A purchase also links to what the person bought last, both ways: what is bought together is counted apart from what is seen together.
+
 This is StreamPair's update: d counts the products back from the new one, over the session and then, discounted, over the last products of
 earlier sessions. Forward link 1/d, backward link 0.7/d, each times the growth of the decay at the event's time.
 """
@@ -48,18 +50,26 @@ class Visit(NamedTuple):
     #: Of one length.
     neighbour_ids: tuple[str, ...] = ()
     neighbour_weights: tuple[int, ...] = ()
+    #: The person bought the product; and what the same person bought with it or before it, or after it.
+    is_purchase: bool = False
+    bought_ids: tuple[str, ...] = ()
 
 
 def visits_of(interaction: Interaction, source_offset: int, caused_at_ms: int = 0) -> list[Visit]:
-    """The arrival first, then one visit for each distinct product the person came from, nearest first: at most 6.
+    """The arrival first, then one visit for each distinct product the person came from, nearest first, at most 5; then one for each other
+    product that the person bought last, at most 5, if this is a purchase.
 
     They depend on the interaction alone. ``caused_at_ms`` is when Kafka received the event. On the way to the items they go by columns
     (app/domain/visit_records.py).
     """
-    user_id, product_id, _, at_ms, _, _ = interaction
+    user_id, product_id, kind, at_ms, _, _, bought = interaction
     weight, forward, backward = links_of(interaction)
-    arrival = Visit(source_offset, product_id, at_ms, weight, user_id, caused_at_ms, tuple(backward), tuple(backward.values()))
-    return [arrival, *(Visit(source_offset, previous, at_ms, 0, "", 0, (product_id,), (link,)) for previous, link in forward.items())]
+    is_purchase = kind == INTERACTION_KIND_PURCHASE
+    ids, weights = tuple(backward), tuple(backward.values())
+    arrival = Visit(source_offset, product_id, at_ms, weight, user_id, caused_at_ms, ids, weights, is_purchase, bought)
+    left = [Visit(source_offset, previous, at_ms, 0, "", 0, (product_id,), (link,)) for previous, link in forward.items()]
+    left += [Visit(source_offset, previous, at_ms) for previous in bought if previous not in forward]
+    return [arrival, *(visit._replace(bought_ids=(product_id,)) if visit.product_id in bought else visit for visit in left)]
 
 
 def links_of(interaction: Interaction) -> tuple[int, dict[str, int], dict[str, int]]:
@@ -68,7 +78,7 @@ def links_of(interaction: Interaction) -> tuple[int, dict[str, int], dict[str, i
 
     A product met twice gets the links of both.
     """
-    _, product_id, kind, at_ms, session, earlier = interaction
+    _, product_id, kind, at_ms, session, earlier, _ = interaction
     unit = growth_at(at_ms) * KIND_WEIGHTS[kind]
     forward: dict[str, int] = {}
     backward: dict[str, int] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from app import metrics
-from app.domain.items import ItemState, add_visits, decode_item, encode_item, neighbour_list, new_item, wire_ids
+from app.domain.items import ItemState, add_bought, add_visits, decode_item, encode_item, neighbour_list, new_item, wire_ids
 from app.domain.replies import Reply, encode_replies
 from app.domain.visit_records import VisitRecord, decode_visits
 from app.engine import Codec, Unit
@@ -20,7 +20,7 @@ from app.streams.topics import TopicNames
 ITEMS = Codec[ItemState](decode_item, encode_item, lambda key: new_item(key.decode()), wears=False)
 #: Replies in one record. It is applied as a whole, so what so many users hold of neighbours must fit a changelog batch beside a full unit
 #: (tests/agents/test_keep_neighbours.py).
-MAX_REPLIES_IN_RECORD = 60
+MAX_REPLIES_IN_RECORD = 50
 
 #: User and product → when Kafka received the event that asked.
 _Askers = dict[tuple[str, str], int]
@@ -84,6 +84,10 @@ def _apply(unit: Unit[ItemState], record: VisitRecord, askers: _Askers) -> None:
     items = {place: obtain(products[place].encode()) for place in set(places)}
     neighbours = map(wire_ids(products).__getitem__, record.neighbours)
     add_visits([items[place] for place in places], record.times, weights, record.counts, zip(neighbours, record.links, strict=True))
+    for visit in record.purchases:
+        items[places[visit]].purchase_count += 1
+    for visit, other in record.bought:
+        add_bought(items[places[visit]], *wire_ids([products[other]]))
     arrivals = [place for place, weight in zip(places, weights, strict=True) if weight]
     for user_id, place, caused_at_ms in zip(record.users, arrivals, record.caused, strict=True):
         if user_id:

@@ -28,7 +28,7 @@ from tidings.state.v1.profile_pb2 import Profile
 SHARE_KEY = b"__share"
 #: Visits in one record, and those of one event more: a record ends between two events only, so that a repeat is told by its offset. It is
 #: applied as a whole, so the items of the largest one must fit a changelog batch beside a full unit (tests/agents/test_fold_items.py).
-MAX_VISITS_IN_RECORD = 300
+MAX_VISITS_IN_RECORD = 225
 #: Products whose partition is remembered; past it, the one that was met longest ago is forgotten.
 MAX_KNOWN_PRODUCTS = 100_000
 

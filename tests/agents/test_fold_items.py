@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from app.domain.items import MAX_NEIGHBOURS, ItemState, encode_item, wire_ids
+from app.domain.items import COUNT_BITS, MAX_BOUGHT, MAX_NEIGHBOURS, ItemState, encode_item, wire_ids
+from app.domain.purchases import MAX_BOUGHT_LINKS
 from app.domain.replies import decode_replies
 from app.domain.validation import MAX_ORDER_LINES
 from app.domain.visits import MAX_DISTANCE
@@ -23,6 +24,7 @@ from tests.agents.worlds import (
     Record,
     bad_record,
     event_records,
+    ordered,
     questions_record,
     viewed,
     visit,
@@ -144,10 +146,28 @@ def test_the_items_of_the_largest_record_of_visits_fit_a_changelog_batch() -> No
     """A record cannot be cut, so whatever its visits change must fit beside a full unit."""
     name = "{:0>128}".format
     largest = ItemState(name(0), visit_count=1 << 40, weight=1 << 60, window=12, last_visit_at_ms=NOW_MS, evicted_count=1 << 30)
-    largest.neighbours = dict.fromkeys(wire_ids(name(n) for n in range(MAX_NEIGHBOURS)), 1 << 60)
-    items = MAX_VISITS_IN_RECORD - 1 + MAX_ORDER_LINES + MAX_DISTANCE  # and one order of new products
+    largest.neighbours = dict.fromkeys(wire_ids(name(n) for n in range(MAX_NEIGHBOURS)), (1 << 60 << COUNT_BITS) + (1 << 31))
+    largest.purchase_count = largest.bought_evicted_count = 1 << 40
+    largest.bought = dict.fromkeys(wire_ids(name(n) for n in range(MAX_BOUGHT)), 1 << 31)
+    items = MAX_VISITS_IN_RECORD - 1 + MAX_ORDER_LINES + MAX_DISTANCE + MAX_BOUGHT_LINKS  # and one order of new products
 
     assert WorkerSettings().batch_max_bytes + items * len(encode_item(largest)) < MAX_BATCH_BYTES
+
+
+async def test_what_was_bought_together_is_learned_answered_and_survives_a_repeat() -> None:
+    profiles, items = ProfilesBench(partitions=1), ItemsBench()
+    profiles.feed(event_records(ordered("anna", ["shoe", "hat"], 1), viewed("anna", "sock", 2), ordered("anna", ["sock"], 3)))
+    records = [Record(NAMES.visits, 0, n, NOW_MS, None, value) for n, (_, _, value) in enumerate(profiles.emitted(NAMES.visits))]
+    items.feed(records)
+    before = dict(items.state.bytes_by_key)
+    items.feed([record._replace(offset=10 + record.offset) for record in records])
+
+    assert items.state.bytes_by_key == before
+    assert {name: items.item(name).purchase_count for name in ("shoe", "hat", "sock")} == {"shoe": 1, "hat": 1, "sock": 1}
+    assert items.item("shoe").bought == dict.fromkeys(wire_ids(["hat", "sock"]), 1)
+    replies = [reply for _, _, value in items.emitted(NAMES.neighbours) for reply in decode_replies(value)]
+    answers = [NeighbourList.FromString(answer) for _, answer, _, _ in replies]
+    assert {answer.product_id: sorted(answer.bought_ids) for answer in answers}["sock"] == ["hat", "shoe"]
 
 
 async def test_a_question_is_answered_changes_nothing_and_moves_no_mark() -> None:

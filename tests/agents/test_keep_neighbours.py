@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, MAX_QUESTIONS, MAX_SECOND_HOP_LISTS, Answer
-from app.domain.items import REPLY_NEIGHBOURS
+from app.domain.items import REPLY_BOUGHT, REPLY_NEIGHBOURS
 from app.domain.replies import encode_replies
 from app.domain.validation import MAX_PRODUCT_ID_BYTES
 from app.domain.visit_records import decode_visits
@@ -57,10 +57,9 @@ def asked(bench: NeighboursBench) -> set[tuple[int, str, str]]:
     return {(partition, user, product) for partition, record in records for user, product, _ in record.questions}
 
 
-async def test_where_an_item_has_few_neighbours_the_best_are_asked_for_theirs_at_their_partitions_once() -> None:
+async def test_where_the_items_have_few_neighbours_the_best_are_asked_for_theirs_at_their_partitions_once() -> None:
     bench = NeighboursBench()
-    replies = [linked("anna", "few", REPLY_NEIGHBOURS - 1), linked("anna", "many", REPLY_NEIGHBOURS)]
-    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies(replies))])
+    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies([linked("anna", "few", REPLY_NEIGHBOURS)]))])
     assert asked(bench) == {(partition_of(f"few{n}".encode(), 4), "anna", f"few{n}") for n in range(MAX_QUESTIONS)}
 
     answers = [(user, value, at_ms, True) for user, value, at_ms, _ in (linked("anna", f"few{n}", 3) for n in range(MAX_QUESTIONS))]
@@ -68,9 +67,18 @@ async def test_where_an_item_has_few_neighbours_the_best_are_asked_for_theirs_at
     bench.dirty.clear()
     bench.feed([Record(NAMES.neighbours, 0, 1, NOW_MS, None, encode_replies(answers))])
     assert asked(bench) == set(), "what answers a question asks nothing further"
-    assert list(bench.lists("anna")) == ["few", "many"]
+    assert list(bench.lists("anna")) == ["few"]
     assert bench.state.get(b"anna").neighbours("few0") == (1.0, ["few00", "few01", "few02"], [1.0] * 3)
     assert bench.dirty == [(b"anna", NOW_MS)] * MAX_QUESTIONS
+
+
+async def test_where_the_items_have_many_neighbours_nothing_is_asked() -> None:
+    bench = NeighboursBench()
+    many = [linked("anna", f"p{n}", REPLY_NEIGHBOURS) for n in range(5)]
+    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies(many[:4]))])
+    bench.outputs.clear()
+    bench.feed([Record(NAMES.neighbours, 0, 1, NOW_MS, None, encode_replies(many[4:]))])
+    assert asked(bench) == set()
 
 
 async def test_replayed_answers_make_their_users_dirty_again_and_change_nothing() -> None:
@@ -104,7 +112,8 @@ def test_a_unit_of_the_largest_record_fits_a_changelog_batch() -> None:
     for number in range(MAX_NEIGHBOUR_LISTS + MAX_SECOND_HOP_LISTS):
         answer = NeighbourList(
             product_id=f"{number:0{MAX_PRODUCT_ID_BYTES}}", visit_count=1 << 40, neighbour_ids=[product] * REPLY_NEIGHBOURS,
-            scores=[1.0] * REPLY_NEIGHBOURS,
+            scores=[1.0] * REPLY_NEIGHBOURS, counts=[1 << 31] * REPLY_NEIGHBOURS, purchase_count=1 << 40,
+            bought_ids=[product] * REPLY_BOUGHT, bought_counts=[1 << 31] * REPLY_BOUGHT,
         )
         keep = largest.keep if number < MAX_NEIGHBOUR_LISTS else largest.keep_second_hop
         keep(Answer.of(answer.SerializeToString()))

@@ -123,6 +123,8 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
             exact += 1
             if got.neighbours != want.neighbours:
                 differences.add("items whose neighbours differ", product)
+        if got.bought_evicted_count == want.bought_evicted_count == 0 and got.bought != want.bought:
+            differences.add("items that differ in what was bought with them", product)
     for partition in differences.same_keys("shares", held.shares, expected.shares):
         if held.shares[partition] != expected.shares[partition]:
             got, want = held.shares[partition].event_count, expected.shares[partition].event_count
@@ -136,8 +138,8 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
     )
 
 
-def _visits(item: ItemState) -> tuple[int, int, int, int]:
-    return item.visit_count, item.last_visit_at_ms, item.weight, item.window
+def _visits(item: ItemState) -> tuple[int, ...]:
+    return item.visit_count, item.last_visit_at_ms, item.weight, item.window, item.purchase_count
 
 
 def _compare_counts(held: Tables, oracle: Oracle, differences: Differences) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from app.domain.decay import growth
-from app.domain.items import FREQUENCY_POWER, ItemState
+from app.domain.items import FREQUENCY_POWER, ItemState, neighbour_list
 from app.domain.plain_fold import PlainTables
 from app.domain.ranking import ScoredList
+from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 #: delta: how much popular neighbours are lowered; here their popularity is known.
 _POPULARITY_POWER = -0.05
@@ -47,10 +48,15 @@ class LiveItems:
             scores[product_id] *= factor
 
     def together(self, product_id: str) -> tuple[int, dict[str, int]]:
-        return 0, {}
+        item = self._items.get(product_id)
+        return (item.visit_count, item.counts()) if item is not None else (0, {})
 
     def bought(self, product_id: str) -> tuple[int, list[str], list[int]]:
-        return 0, [], []
+        item = self._items.get(product_id)
+        if item is None or not item.bought:
+            return 0, [], []
+        answer = NeighbourList.FromString(neighbour_list(item, 0))
+        return answer.purchase_count, answer.bought_ids[:], answer.bought_counts[:]
 
 
 def _damping(item: ItemState | None) -> float:

@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from app.domain.held_neighbours import (
+    ENOUGH_NEIGHBOURS,
     MAX_NEIGHBOUR_LISTS,
     MAX_QUESTIONS,
     MAX_SECOND_HOP_LISTS,
@@ -14,7 +15,6 @@ from app.domain.held_neighbours import (
     decode_held_neighbours,
     encode_held_neighbours,
 )
-from app.domain.items import REPLY_NEIGHBOURS
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 
@@ -57,11 +57,17 @@ def test_what_is_stored_is_a_message_and_comes_back_in_its_order():
     assert decode_held_neighbours(encode_held_neighbours(HeldNeighbours())).answers == {}
 
 
-def test_an_item_with_few_neighbours_makes_the_best_of_them_be_asked_and_one_with_many_none():
-    few = answer("p", **{f"n{number}": 1.0 for number in range(REPLY_NEIGHBOURS - 1)}).message()
-    assert HeldNeighbours().to_ask(few) == [f"n{number}" for number in range(MAX_QUESTIONS)]
-    many = answer("p", **{f"n{number}": 1.0 for number in range(REPLY_NEIGHBOURS)}).message()
-    assert HeldNeighbours().to_ask(many) == []
+def test_while_the_last_answers_have_few_neighbours_the_best_of_the_newest_are_asked():
+    held = HeldNeighbours()
+    scores = {f"n{number}": 1.0 for number in range(20)}
+    for number in range(ENOUGH_NEIGHBOURS // 20):
+        newest = answer(f"p{number}", **scores)
+        assert held.to_ask(newest.message()) == [f"n{number}" for number in range(MAX_QUESTIONS)]
+        held.keep(newest)
+    assert held.to_ask(newest.message()) == []
+    for number in range(2):
+        held.keep(answer(f"rare{number}", z=1.0))
+    assert held.to_ask(answer("rare1", z=1.0).message()) == ["z"], "of older answers so many count no more"
 
 
 def test_what_is_held_is_not_asked_for_again():

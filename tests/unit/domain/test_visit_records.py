@@ -14,17 +14,27 @@ from app.domain.visit_records import OutgoingVisits, decode_visits, encode_quest
 from app.domain.visits import Visit, visits_of
 from tests.unit.domain.event_worlds import NOON_MS
 from tidings.internal.v1.visits_pb2 import Visits
-from tidings.state.v1.profile_pb2 import INTERACTION_KIND_VIEW
+from tidings.state.v1.profile_pb2 import INTERACTION_KIND_PURCHASE, INTERACTION_KIND_VIEW
 
 PARTITIONS = 3
 PRODUCTS = st.sampled_from("abcdefgh")
+
+def interaction(user_id: str, product_id: str, at_ms: int, session: list[str], earlier: list[str], bought: list[str] | None) -> Interaction:
+    """A purchase if ``bought`` is given."""
+    if bought is None:
+        return Interaction(user_id, product_id, INTERACTION_KIND_VIEW, at_ms, session, earlier)
+    before = tuple(other for other in bought if other != product_id)
+    return Interaction(user_id, product_id, INTERACTION_KIND_PURCHASE, at_ms, session, earlier, before)
+
+
 INTERACTIONS = st.builds(
-    lambda user_id, product_id, at_ms, session, earlier: Interaction(user_id, product_id, INTERACTION_KIND_VIEW, at_ms, session, earlier),
+    interaction,
     st.sampled_from(["ada", "bob"]),
     PRODUCTS,
     st.integers(NOON_MS, NOON_MS + 90 * 86_400_000),
     st.lists(PRODUCTS, max_size=6),
     st.lists(PRODUCTS, max_size=6),
+    st.none() | st.lists(PRODUCTS, max_size=5, unique=True),
 )
 #: Of each event its interactions: none, one, or those of an order.
 EVENTS = st.lists(st.lists(INTERACTIONS, max_size=3), max_size=12)
@@ -110,6 +120,10 @@ def test_what_was_applied_before_is_left_out(events, offset):
         ({"item_places": [2]}, "not there"),
         ({"neighbour_places": [2]}, "not there"),
         ({"products": []}, "not there"),
+        ({"purchases": [1]}, "not there"),
+        ({"bought_visits": [0]}, "one length"),
+        ({"bought_visits": [1], "bought_places": [0]}, "not there"),
+        ({"bought_visits": [0], "bought_places": [2]}, "not there"),
     ],
 )
 def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken, why):

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from app.domain.decay import HALF_LIFE_MS, UNIT, WINDOW_MS
 from app.domain.items import (
+    KEPT_BOUGHT,
     KEPT_NEIGHBOURS,
+    MAX_BOUGHT,
     MAX_NEIGHBOURS,
+    REPLY_BOUGHT,
     REPLY_NEIGHBOURS,
     ItemState,
+    add_bought,
+    add_visits,
     apply_visit,
     decode_item,
     encode_item,
@@ -100,11 +105,13 @@ def test_a_visit_weighs_twice_as_much_a_half_life_later():
 
 
 INTERACTIONS = st.builds(
-    came,
+    lambda kind, *rest: Interaction("ada", rest[0], kind, rest[3], rest[1], rest[2], () if kind == VIEW else tuple(rest[4])),
+    st.sampled_from([VIEW, InteractionKind.INTERACTION_KIND_PURCHASE]),
     st.sampled_from("abcdef"),
     st.lists(st.sampled_from("abcdef"), max_size=6),
     st.lists(st.sampled_from("abcdef"), max_size=6),
     st.integers(NOON_MS, NOON_MS + 90 * 86_400_000),
+    st.lists(st.sampled_from("abcdef"), max_size=5, unique=True),
 )
 
 
@@ -129,7 +136,86 @@ def test_encoding_and_decoding_between_visits_changes_nothing(interactions, data
     assert encode_item(stored) == encode_item(visited("a", visits))
 
 
-@pytest.mark.parametrize("broken", [{"neighbour_ids": ["x"]}, {"neighbour_weights": [1]}])
+def bought(product_id: str, *before: str) -> Interaction:
+    """Bought after these, by someone who looked at nothing."""
+    return Interaction("ada", product_id, InteractionKind.INTERACTION_KIND_PURCHASE, START_MS, [], [], before)
+
+
+def test_a_purchase_counts_at_the_product_and_links_it_both_ways_to_what_the_person_bought_last():
+    arrival, *others = visits_of(bought("new", "a", "b"), 7)
+    assert (arrival.is_purchase, arrival.bought_ids, arrival.weight) == (True, ("a", "b"), UNIT)
+    assert [(visit.product_id, visit.bought_ids, visit.weight, visit.is_purchase) for visit in others] == [
+        ("a", ("new",), 0, False), ("b", ("new",), 0, False),
+    ]  # fmt: skip
+    item = visited("new", [arrival])
+    assert (item.purchase_count, item.visit_count) == (1, 1)
+    assert item.bought == dict.fromkeys(wire_ids(["a", "b"]), 1)
+    assert visited("a", others[:1]).bought == dict.fromkeys(wire_ids(["new"]), 1)
+    assert visited("a", others[:1]).purchase_count == visited("a", others[:1]).visit_count == 0
+
+
+def test_a_product_that_was_seen_before_and_bought_before_gets_one_visit_with_both():
+    interaction = Interaction("ada", "new", InteractionKind.INTERACTION_KIND_PURCHASE, START_MS, ["a", "x"], [], ("a", "b"))
+    _, *others = visits_of(interaction, 0)
+    assert [(visit.product_id, visit.neighbour_ids, visit.bought_ids) for visit in others] == [
+        ("x", ("new",), ()), ("a", ("new",), ("new",)), ("b", (), ("new",)),
+    ]  # fmt: skip
+
+
+def test_an_answer_says_what_was_bought_together_most_often_first_and_only_where_something_was_bought():
+    visits = [visits_of(bought("i", *together), 0)[0] for together in (["b", "a"], ["c", "b"], ["b"])]
+    answer = answered(visited("i", visits))
+    assert (answer.purchase_count, list(answer.bought_ids), list(answer.bought_counts)) == (3, ["b", "a", "c"], [3, 1, 1])
+    assert len(answered(visited("i", [visits_of(bought("i", f"p{n}"), 0)[0] for n in range(20)])).bought_ids) == REPLY_BOUGHT
+    assert answered(visited("i", [linked("n", 1)])).purchase_count == 0
+
+
+def test_what_was_bought_together_is_cut_to_the_best_15_when_it_passes_30():
+    item = visited("i", [visits_of(bought("i", f"n{n % 30:02}"), 0)[0] for n in range(45)])
+    assert (len(item.bought), item.bought_evicted_count) == (MAX_BOUGHT, 0)
+    apply_visit(item, visits_of(bought("i", "one more"), 0)[0])
+    assert sorted(item.bought) == wire_ids(f"n{n:02}" for n in range(KEPT_BOUGHT))
+    assert item.bought_evicted_count == MAX_BOUGHT + 1 - KEPT_BOUGHT
+
+
+def test_each_neighbour_has_the_number_of_its_links_and_an_answer_carries_it():
+    item = visited("i", [linked("n", 5), linked("m", 1), linked("n", 3)])
+    assert (item.weights(), item.counts()) == ({"n": 8, "m": 1}, {"n": 2, "m": 1})
+    assert list(answered(item).counts) == [2, 1]
+    for _ in range(300):
+        apply_visit(item, linked("n", 1))
+    assert list(answered(item).counts) == [302, 1]
+    apply_visit(item, Visit(0, "i", 3 * WINDOW_MS))
+    assert (item.weights()["n"], item.counts()["n"]) == (0, 302), "weights fade, counts do not"
+
+
+def test_an_item_from_before_links_were_counted_is_read_with_none():
+    stored = Item(product_id="i", neighbour_ids=["n"], neighbour_weights=[7]).SerializeToString()
+    assert (decode_item(stored).weights(), decode_item(stored).counts()) == ({"n": 7}, {"n": 0})
+
+
+def test_a_hot_item_seen_a_million_times_stays_within_its_bounds():
+    item = new_item("hot")
+    ids = wire_ids(f"product-{number:06}" for number in range(997))
+    rounds, size = 1_000, 1_000
+    times, weights, counts = [START_MS + HALF_LIFE_MS] * size, [2 * UNIT] * size, [1] * size
+    for number in range(rounds):
+        add_visits([item] * size, times, weights, counts, iter([(ids[(number + n * n) % 997], 2 * UNIT) for n in range(size)]))
+        add_bought(item, ids[number % 997])
+    item.purchase_count = rounds
+    assert (item.visit_count, item.weight) == (10**6, 10**6 * 2 * UNIT)
+    assert len(item.neighbours) <= MAX_NEIGHBOURS
+    assert len(item.bought) <= MAX_BOUGHT
+    assert max(item.weights().values()) < 1 << 64
+    assert len(encode_item(item)) < 4_000
+    assert len(neighbour_list(item)) < 1_000
+    assert decode_item(encode_item(item)) == item
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"neighbour_ids": ["x"]}, {"neighbour_weights": [1]}, {"neighbour_counts": [1]}, {"bought_ids": ["x"]}, {"bought_counts": [1]}],
+)
 def test_an_item_whose_lists_do_not_fit_together_is_not_read(broken):
     with pytest.raises(DecodeError, match="one length"):
         decode_item(Item(product_id="i", **broken).SerializeToString())
@@ -162,6 +248,7 @@ def test_an_item_is_stored_as_protobuf_itself_would_write_it_and_bounded_whateve
     item = visited("i", [linked(f"n{number}", weight) for number, weight in rows])
     stored = Item.FromString(encode_item(item))
     assert dict(zip(stored.neighbour_ids, stored.neighbour_weights, strict=True)) == item.weights()
+    assert dict(zip(stored.neighbour_ids, stored.neighbour_counts, strict=True)) == item.counts()
     assert len(stored.neighbour_ids) == len(item.neighbours) <= MAX_NEIGHBOURS
     assert decode_item(stored.SerializeToString()) == item
 

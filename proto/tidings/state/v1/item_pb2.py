@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btidings/state/v1/item.proto\x12\x10tidings.state.v1\"\x8f\x02\n\x04Item\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bvisit_count\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x04\x12\x0e\n\x06window\x18\x04 \x01(\x11\x12\x18\n\x10last_visit_at_ms\x18\x05 \x01(\x03\x12\x15\n\rneighbour_ids\x18\x06 \x03(\t\x12\x19\n\x11neighbour_weights\x18\x07 \x03(\x04\x12\x15\n\revicted_count\x18\x08 \x01(\x04\x12\x18\n\x10neighbour_counts\x18\t \x03(\r\x12\x16\n\x0epurchase_count\x18\n \x01(\x04\x12\x12\n\nbought_ids\x18\x0b \x03(\t\x12\x15\n\rbought_counts\x18\x0c \x03(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btidings/state/v1/item.proto\x12\x10tidings.state.v1\"\xad\x02\n\x04Item\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x13\n\x0bvisit_count\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x04\x12\x0e\n\x06window\x18\x04 \x01(\x11\x12\x18\n\x10last_visit_at_ms\x18\x05 \x01(\x03\x12\x15\n\rneighbour_ids\x18\x06 \x03(\t\x12\x19\n\x11neighbour_weights\x18\x07 \x03(\x04\x12\x15\n\revicted_count\x18\x08 \x01(\x04\x12\x18\n\x10neighbour_counts\x18\t \x03(\r\x12\x16\n\x0epurchase_count\x18\n \x01(\x04\x12\x12\n\nbought_ids\x18\x0b \x03(\t\x12\x15\n\rbought_counts\x18\x0c \x03(\r\x12\x1c\n\x14\x62ought_evicted_count\x18\r \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.state.v1.item_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ITEM']._serialized_start=50
-  _globals['_ITEM']._serialized_end=321
+  _globals['_ITEM']._serialized_end=351
 # @@protoc_insertion_point(module_scope)

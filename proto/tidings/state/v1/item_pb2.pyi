@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Item(_message.Message):
-    __slots__ = ("product_id", "visit_count", "weight", "window", "last_visit_at_ms", "neighbour_ids", "neighbour_weights", "evicted_count", "neighbour_counts", "purchase_count", "bought_ids", "bought_counts")
+    __slots__ = ("product_id", "visit_count", "weight", "window", "last_visit_at_ms", "neighbour_ids", "neighbour_weights", "evicted_count", "neighbour_counts", "purchase_count", "bought_ids", "bought_counts", "bought_evicted_count")
     PRODUCT_ID_FIELD_NUMBER: _ClassVar[int]
     VISIT_COUNT_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class Item(_message.Message):
     PURCHASE_COUNT_FIELD_NUMBER: _ClassVar[int]
     BOUGHT_IDS_FIELD_NUMBER: _ClassVar[int]
     BOUGHT_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    BOUGHT_EVICTED_COUNT_FIELD_NUMBER: _ClassVar[int]
     product_id: str
     visit_count: int
     weight: int
@@ -32,4 +33,5 @@ class Item(_message.Message):
     purchase_count: int
     bought_ids: _containers.RepeatedScalarFieldContainer[str]
     bought_counts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, product_id: _Optional[str] = ..., visit_count: _Optional[int] = ..., weight: _Optional[int] = ..., window: _Optional[int] = ..., last_visit_at_ms: _Optional[int] = ..., neighbour_ids: _Optional[_Iterable[str]] = ..., neighbour_weights: _Optional[_Iterable[int]] = ..., evicted_count: _Optional[int] = ..., neighbour_counts: _Optional[_Iterable[int]] = ..., purchase_count: _Optional[int] = ..., bought_ids: _Optional[_Iterable[str]] = ..., bought_counts: _Optional[_Iterable[int]] = ...) -> None: ...
+    bought_evicted_count: int
+    def __init__(self, product_id: _Optional[str] = ..., visit_count: _Optional[int] = ..., weight: _Optional[int] = ..., window: _Optional[int] = ..., last_visit_at_ms: _Optional[int] = ..., neighbour_ids: _Optional[_Iterable[str]] = ..., neighbour_weights: _Optional[_Iterable[int]] = ..., evicted_count: _Optional[int] = ..., neighbour_counts: _Optional[_Iterable[int]] = ..., purchase_count: _Optional[int] = ..., bought_ids: _Optional[_Iterable[str]] = ..., bought_counts: _Optional[_Iterable[int]] = ..., bought_evicted_count: _Optional[int] = ...) -> None: ...
