@@ -6,7 +6,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from app.web.openapi_schemas import EVENT_EXAMPLES, PRODUCT_CHANGE_EXAMPLE, PRODUCT_EXAMPLES, SCHEMAS
+from app.web.openapi_products import PRODUCT_CHANGE_EXAMPLES, PRODUCT_EXAMPLES
+from app.web.openapi_schemas import EVENT_EXAMPLES, SCHEMAS
 
 _DESCRIPTION = """Tidings keeps a live profile and product recommendations for every email subscriber.
 
@@ -100,7 +101,7 @@ def _paths() -> dict[str, Any]:
         "/v1/products": {
             "put": _write_products("putProducts", "Take products, whole", _PRODUCTS_DESCRIPTION, _ref("Product"), PRODUCT_EXAMPLES),
             "patch": _write_products(
-                "patchProducts", "Take changes of products", "As PUT, for changes.", _ref("ProductChange"), PRODUCT_CHANGE_EXAMPLE
+                "patchProducts", "Take changes of products", "As PUT, for changes.", _ref("ProductChange"), PRODUCT_CHANGE_EXAMPLES
             ),
             "delete": _write_products(
                 "deleteProducts",

@@ -6,6 +6,8 @@ from typing import Any
 
 from app.domain.json_event import EVENT_NAMES
 from app.domain.reasons import OTHER_REASON, REASON_NAMES
+from app.web.openapi_products import PRODUCT_SCHEMAS
+from app.web.schema_parts import COUNT, ID, SCALAR, SHOWN_MONEY, TIME, array, closed, ref, text
 
 _CART = {"category": "electronics", "price": 299.99, "currency": "EUR"}
 
@@ -61,215 +63,82 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Complete examples of a product; a test sends each of them.
-PRODUCT_EXAMPLES: dict[str, dict[str, Any]] = {
-    "whole": {
-        "product_id": "987",
-        "title": "Trail shoe",
-        "url": "https://shop.example/p/987",
-        "image_url": "https://shop.example/i/987.jpg",
-        "price": 299.99,
-        "list_price": 349,
-        "currency": "EUR",
-        "in_stock": True,
-        "categories": ["Shoes > Running", "Outdoor"],
-        "brand": "Acme",
-        "attributes": {"colour": ["red", "blue"], "vegan": True},
-        "published": "2024-04-27T00:00:00Z",
-        "expires_at": None,
-        "changed_at": "2024-04-27T14:35:22Z",
-    },
-    "by_other_names": {
-        "id": 987,
-        "name": "Trail shoe",
-        "link": "https://shop.example/p/987",
-        "image_link": "https://shop.example/i/987.jpg",
-        "price": "349.00 EUR",
-        "sale_price": "299.99 EUR",
-        "sale_price_effective_date": "2024-04-01T00:00Z/2024-05-01T00:00Z",
-        "availability": "in stock",
-        "product_type": "Shoes > Running",
-    },
-    "exact": {"id": "987", "title": "Trail shoe", "price": {"minor_units": 29999, "currency_code": "EUR"}, "published": False},
-}
-PRODUCT_CHANGE_EXAMPLE: dict[str, dict[str, Any]] = {
-    "price_and_stock": {"product_id": "987", "price": "279.99 EUR", "in_stock": False},
-    "cleared": {"product_id": "987", "expires_at": None},
-}
 
-
-def _text(max_bytes: int, description: str, **more: Any) -> dict[str, Any]:
-    return {"type": "string", "description": f"{description} At most {max_bytes} bytes of UTF-8.", **more}
-
-
-def _object(properties: dict[str, Any], required: list[str] | None = None, **more: Any) -> dict[str, Any]:
-    """Closed, and everything required, unless said otherwise."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties) if required is None else required,
-        "additionalProperties": False,
-        **more,
-    }
-
-
-def _list(items: dict[str, Any], description: str = "") -> dict[str, Any]:
-    return {"type": "array", "items": items, **({"description": description} if description else {})}
-
-
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_COUNT = {"type": "integer", "minimum": 0}
-_TIME = {"type": ["string", "null"], "format": "date-time", "examples": ["2024-04-27T14:35:22.000Z"]}
-_ID = {"type": "string"}
 _QUANTITY = {"type": ["integer", "null"], "minimum": 1, "maximum": 10_000}
 _PRICE = {
     "type": ["number", "string", "null"],
     "description": "The price of one, in major units (299.99); rounded half-even to minor units.",
 }
 _CURRENCY = {"type": ["string", "null"], "pattern": "^[A-Z]{3}$", "description": "ISO 4217; the shop's own without."}
-_SCALAR = {"type": ["string", "number", "boolean", "null"]}
 
-_EVENT = _object(
+_EVENT = closed(
     {
-        "event_id": _text(128, "A client's retry repeats it. Derived from the content without."),
-        "user_id": _text(256, "Whose profile.", minLength=1),
-        "anonymous_id": _text(256, "The id the person had before they were known."),
+        "event_id": text(128, "A client's retry repeats it. Derived from the content without."),
+        "user_id": text(256, "Whose profile.", minLength=1),
+        "anonymous_id": text(256, "The id the person had before they were known."),
         "event": {"enum": list(EVENT_NAMES)},
         "timestamp": {
             "description": "ISO 8601 with a zone, or milliseconds since 1970, from 2000-01-01 up to a day from now. Now without.",
             "oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}, {"type": "null"}],
         },
-        "source": _text(64, "Where it was recorded."),
-        "session_id": _text(128, "The client's own session; 30 quiet minutes end one without."),
+        "source": text(64, "Where it was recorded."),
+        "session_id": text(128, "The client's own session; 30 quiet minutes end one without."),
         "attributes": {
             "type": ["object", "null"],
             "maxProperties": 34,
-            "additionalProperties": _SCALAR,
+            "additionalProperties": SCALAR,
             "description": "At most 32, names of 64 bytes, values of 256. `price` and `currency` are a cart or order event's.",
         },
-        "product_id": _text(
+        "product_id": text(
             128, "Required for product, cart, and order events (or `products`); the product behind the link for email_clicked."
         ),
         "quantity": _QUANTITY,
         "price": _PRICE,
         "currency": _CURRENCY,
-        "order_id": _text(128, "Of an order; the event id without."),
-        "products": _list(_ref("OrderLine"), "The lines of an order, 1 to 100."),
-        "message_id": _text(128, "Required for email events."),
+        "order_id": text(128, "Of an order; the event id without."),
+        "products": array(ref("OrderLine"), "The lines of an order, 1 to 100."),
+        "message_id": text(128, "Required for email events."),
         "changes": {
             "type": "object",
             "minProperties": 1,
             "maxProperties": 50,
-            "additionalProperties": _SCALAR,
+            "additionalProperties": SCALAR,
             "description": "Required for profile_changed: names (64 bytes) and values (texts of 1,024 bytes); null clears.",
         },
-        "purpose": _text(64, "Required for consent_changed: `profiling`, `personalised_email`."),
+        "purpose": text(64, "Required for consent_changed: `profiling`, `personalised_email`."),
         "state": {"enum": ["granted", "denied"]},
     },
     ["user_id", "event"],
     description="What happened. A field that the kind of event does not have is refused.",
 )
 
-_MONEY = {
-    "oneOf": [
-        {"type": "number", "minimum": 0},
-        {"type": "string", "description": "`299.99`, `299.99 EUR`."},
-        {"type": "object", "description": "minor_units (or amount_minor) and currency_code, or amount and currency."},
-        {"type": "null"},
-    ]
-}
-_MOMENT: dict[str, Any] = {
-    "description": "ISO 8601, or milliseconds since 1970; UTC without a zone, and a date is its first moment.",
-    "type": ["string", "integer", "null"],
-}
-_TEXTS = {"oneOf": [_SCALAR, {"type": "array", "items": _SCALAR, "maxItems": 16}]}
-_PRODUCT_ID = {"type": ["string", "integer"], "description": "The one that events name. At most 128 bytes of UTF-8."}
-_TITLE = {**_text(512, "White space becomes single spaces."), "type": ["string", "null"]}
-_URL = {**_text(2048, "http or https."), "type": ["string", "null"]}
-_IN_STOCK = {
-    "type": ["boolean", "string", "null"],
-    "description": "Yes if not said; or Google's words: in_stock, out_of_stock, preorder, backorder; the last two can be ordered.",
-}
-_CATEGORIES = {
-    "type": ["string", "array", "null"],
-    "items": {"type": "string"},
-    "maxItems": 10,
-    "description": "One or more, levels parted by ` > `; each at most 256 bytes of UTF-8.",
-}
-_PUBLISHED = {
-    "type": ["boolean", "string", "integer", "null"],
-    "description": "false: never shown; a time: not before it. ISO 8601, or milliseconds since 1970.",
-}
-_PRODUCT_FIELDS: dict[str, Any] = {
-    "product_id": _PRODUCT_ID,
-    "id": _PRODUCT_ID,
-    "title": _TITLE,
-    "name": _TITLE,
-    "url": _URL,
-    "link": _URL,
-    "image_url": _URL,
-    "image": _URL,
-    "image_link": _URL,
-    "price": _MONEY,
-    "list_price": {**_MONEY, "description": "What it costs when it is not reduced."},
-    "sale_price": {**_MONEY, "description": "Becomes the price, and the price the list price."},
-    "sale_price_effective_date": {"type": ["string", "null"], "description": "`start/end`: when the sale price holds."},
-    "currency": {"type": ["string", "null"], "description": "ISO 4217, of the prices that name none; the shop's own without."},
-    "in_stock": _IN_STOCK,
-    "availability": _IN_STOCK,
-    "categories": _CATEGORIES,
-    "category": _CATEGORIES,
-    "product_type": _CATEGORIES,
-    "brand": {**_text(128, "Who makes it."), "type": ["string", "null"]},
-    "attributes": {
-        "type": ["object", "null"],
-        "maxProperties": 32,
-        "additionalProperties": _TEXTS,
-        "description": "What is free; names of 64 bytes, 1 to 16 values of 256 bytes.",
-    },
-    "published": _PUBLISHED,
-    "published_at": _PUBLISHED,
-    "expires_at": _MOMENT,
-    "expires": _MOMENT,
-    "expiration_date": _MOMENT,
-    "changed_at": {**_MOMENT, "description": "When the shop knew it; when Kafka received it without. It dates changes of price and stock."},
-    "updated_at": _MOMENT,
-}
-_SHOWN_MONEY = {
-    "oneOf": [_object({"minor_units": _COUNT, "currency_code": {"type": ["string", "null"]}}), {"type": "null"}],
-    "description": "In minor units; the code is null for the shop's own currency.",
-}
-
-_RECOMMENDATIONS = _list(
-    _object(
+_RECOMMENDATIONS = array(
+    closed(
         {
-            "product_id": _ID,
+            "product_id": ID,
             "score": {"type": "number"},
-            "reason": _object(
+            "reason": closed(
                 {
                     "kind": {"enum": [*REASON_NAMES.values(), OTHER_REASON]},
                     "because_of": {"type": ["string", "null"], "description": "The person's own product that led here."},
-                    "times_seen": _COUNT,
+                    "times_seen": COUNT,
                     "text": {"type": "string", "description": "A sentence for the person."},
-                    "together": {**_COUNT, "description": "So many of `visits` visits of `because_of` went together with this product."},
-                    "visits": _COUNT,
+                    "together": {**COUNT, "description": "So many of `visits` visits of `because_of` went together with this product."},
+                    "visits": COUNT,
                     "category": {"type": "string", "description": "The category that it trends in, or shares with `because_of`."},
-                    "price_before": {**_SHOWN_MONEY, "description": "What it cost when the person last looked."},
-                    "price_now": _SHOWN_MONEY,
-                    "interval_days": {**_COUNT, "description": "The person buys it every so many days."},
+                    "price_before": {**SHOWN_MONEY, "description": "What it cost when the person last looked."},
+                    "price_now": SHOWN_MONEY,
+                    "interval_days": {**COUNT, "description": "The person buys it every so many days."},
                 },
                 ["kind", "because_of", "times_seen", "text"],
             ),
             "title": {"type": ["string", "null"], "description": "This and what follows: of a product that is in the catalog."},
             "url": {"type": ["string", "null"]},
             "image_url": {"type": ["string", "null"]},
-            "price": _SHOWN_MONEY,
-            "list_price": _SHOWN_MONEY,
+            "price": SHOWN_MONEY,
+            "list_price": SHOWN_MONEY,
             "brand": {"type": ["string", "null"]},
-            "categories": _list(_ID),
+            "categories": array(ID),
         },
         ["product_id", "score", "reason"],
     ),
@@ -277,100 +146,73 @@ _RECOMMENDATIONS = _list(
 )
 
 _NEIGHBOURS = {
-    "product_id": _ID,
-    "visit_count": {**_COUNT, "description": "Visits of the product so far."},
-    "neighbours": _list(_object({"product_id": _ID, "score": {"type": "number"}}), "Best first."),
+    "product_id": ID,
+    "visit_count": {**COUNT, "description": "Visits of the product so far."},
+    "neighbours": array(closed({"product_id": ID, "score": {"type": "number"}}), "Best first."),
 }
 
 SCHEMAS: dict[str, Any] = {
     "Event": _EVENT,
-    "OrderLine": _object(
-        {"product_id": _text(128, "Required.", minLength=1), "quantity": _QUANTITY, "price": _PRICE, "currency": _CURRENCY}, ["product_id"]
+    "OrderLine": closed(
+        {"product_id": text(128, "Required.", minLength=1), "quantity": _QUANTITY, "price": _PRICE, "currency": _CURRENCY}, ["product_id"]
     ),
-    "Accepted": _object(
+    "Accepted": closed(
         {
-            "accepted": _COUNT,
-            "positions": _list(
-                _object({"partition": _COUNT, "offset": {"type": "integer", "minimum": -1}}),
+            "accepted": COUNT,
+            "positions": array(
+                closed({"partition": COUNT, "offset": {"type": "integer", "minimum": -1}}),
                 "Where each event stands in the log, in the order sent.",
             ),
         }
     ),
-    "ProductId": _PRODUCT_ID,
-    "Product": _object(_PRODUCT_FIELDS, [], description="Of a field with several names one is given. The id is required, but in the path."),
-    "ProductChange": _object(_PRODUCT_FIELDS, [], description="The fields named, null to clear; at least one beside the id."),
-    "ListedProduct": _object(
+    **PRODUCT_SCHEMAS,
+    "Profile": closed(
         {
-            "product": _object(
-                {
-                    "product_id": _ID,
-                    "title": {"type": ["string", "null"]},
-                    "url": {"type": ["string", "null"]},
-                    "image_url": {"type": ["string", "null"]},
-                    "price": _SHOWN_MONEY,
-                    "list_price": _SHOWN_MONEY,
-                    "brand": {"type": ["string", "null"]},
-                    "categories": _list(_ID),
-                    "in_stock": {"type": "boolean"},
-                    "attributes": {"type": "object", "additionalProperties": _list(_ID)},
-                    "published": {"type": ["boolean", "string"], "description": "true, false (never), or from when."},
-                    "expires_at": _TIME,
-                },
-                description="As PUT takes it.",
-            ),
-            "listed_at": _TIME,
-            "out_of_stock_since": _TIME,
-            "back_in_stock_at": _TIME,
-            "prices": _list(_object({"since": _TIME, "price": _SHOWN_MONEY}), "Oldest first, the last 16."),
-        }
-    ),
-    "Profile": _object(
-        {
-            "user_id": _ID,
-            "first_event_at": _TIME,
-            "last_event_at": _TIME,
-            "event_count": _COUNT,
-            "session": _object(
+            "user_id": ID,
+            "first_event_at": TIME,
+            "last_event_at": TIME,
+            "event_count": COUNT,
+            "session": closed(
                 {
                     "session_id": {"type": ["string", "null"]},
-                    "started_at": _TIME,
-                    "last_event_at": _TIME,
-                    "event_count": _COUNT,
-                    "product_ids": _list(_ID),
+                    "started_at": TIME,
+                    "last_event_at": TIME,
+                    "event_count": COUNT,
+                    "product_ids": array(ID),
                 }
             ),
-            "history": _list(
-                _object(
-                    {"product_id": _ID, "occurred_at": _TIME, "kind": {"enum": ["view", "cart", "purchase", "email_click", "unknown"]}}
+            "history": array(
+                closed(
+                    {"product_id": ID, "occurred_at": TIME, "kind": {"enum": ["view", "cart", "purchase", "email_click", "unknown"]}}
                 ),
                 "Oldest first.",
             ),
-            "cart": _list(
-                _object(
+            "cart": array(
+                closed(
                     {
-                        "product_id": _ID,
-                        "quantity": _COUNT,
-                        "added_at": _TIME,
+                        "product_id": ID,
+                        "quantity": COUNT,
+                        "added_at": TIME,
                         "unit_price": {
-                            "oneOf": [_object({"minor_units": _COUNT, "currency": {"type": ["string", "null"]}}), {"type": "null"}]
+                            "oneOf": [closed({"minor_units": COUNT, "currency": {"type": ["string", "null"]}}), {"type": "null"}]
                         },
                     }
                 )
             ),
             "attributes": {
                 "type": "object",
-                "additionalProperties": _object({"value": {"type": ["string", "number", "boolean"]}, "changed_at": _TIME}),
+                "additionalProperties": closed({"value": {"type": ["string", "number", "boolean"]}, "changed_at": TIME}),
             },
             "consents": {
                 "type": "object",
-                "additionalProperties": _object({"state": {"enum": ["granted", "denied", "unknown"]}, "changed_at": _TIME}),
+                "additionalProperties": closed({"state": {"enum": ["granted", "denied", "unknown"]}, "changed_at": TIME}),
             },
-            "purchases": _list(
-                _object({"product_id": _ID, "first_at": _TIME, "last_at": _TIME, "count": _COUNT}), "By product, at most 256."
+            "purchases": array(
+                closed({"product_id": ID, "first_at": TIME, "last_at": TIME, "count": COUNT}), "By product, at most 256."
             ),
-            "anonymous_ids": _list(_ID),
-            "email": _object({"opened_count": _COUNT, "clicked_count": _COUNT, "last_opened_at": _TIME, "last_clicked_at": _TIME}),
-            "neighbours": _list(_object(_NEIGHBOURS), "Only with include=neighbours."),
+            "anonymous_ids": array(ID),
+            "email": closed({"opened_count": COUNT, "clicked_count": COUNT, "last_opened_at": TIME, "last_clicked_at": TIME}),
+            "neighbours": array(closed(_NEIGHBOURS), "Only with include=neighbours."),
         },
         [
             "user_id",
@@ -387,27 +229,27 @@ SCHEMAS: dict[str, Any] = {
             "email",
         ],
     ),
-    "Recommendations": _object(
+    "Recommendations": closed(
         {
-            "user_id": _ID,
-            "version": {**_COUNT, "description": "Grows by one with each list that differs; 0 before the first."},
-            "current_to": {**_TIME, "description": "The time of the latest event in the profile when the list was made."},
-            "ranked_at": _TIME,
-            "caused_at": {**_TIME, "description": "When Kafka received the first event that this list answers."},
+            "user_id": ID,
+            "version": {**COUNT, "description": "Grows by one with each list that differs; 0 before the first."},
+            "current_to": {**TIME, "description": "The time of the latest event in the profile when the list was made."},
+            "ranked_at": TIME,
+            "caused_at": {**TIME, "description": "When Kafka received the first event that this list answers."},
             "recommendations": _RECOMMENDATIONS,
         }
     ),
-    "Selection": _object(
+    "Selection": closed(
         {
-            "user_id": _ID,
+            "user_id": ID,
             "slot": {"type": "string"},
             "known": {"type": "boolean", "description": "Whether an event of this user was applied; if not, the list is anybody's."},
-            "current_to": {**_TIME, "description": "The time of the latest event in the profile."},
-            "ranked_at": _TIME,
+            "current_to": {**TIME, "description": "The time of the latest event in the profile."},
+            "ranked_at": TIME,
             "recommendations": _RECOMMENDATIONS,
-            "removed": _list(
-                _object({
-                    "product_id": _ID,
+            "removed": array(
+                closed({
+                    "product_id": ID,
                     "title": {"type": ["string", "null"]},
                     "rule": {"type": "string", "description": "The rule, filter or cap that removed it."},
                     "strategy": {"type": "string", "description": "The strategy that had proposed it."},
@@ -417,39 +259,39 @@ SCHEMAS: dict[str, Any] = {
         },
         ["user_id", "slot", "known", "current_to", "ranked_at", "recommendations"],
     ),
-    "Neighbours": _object(
+    "Neighbours": closed(
         {
             **_NEIGHBOURS,
-            "last_visit_at": _TIME,
-            "evicted_count": {**_COUNT, "description": "Neighbours cut at the bound; 0 means every weight is exact."},
+            "last_visit_at": TIME,
+            "evicted_count": {**COUNT, "description": "Neighbours cut at the bound; 0 means every weight is exact."},
         }
     ),
-    "Alive": _object({"alive": {"type": "boolean"}, "reason": {"type": "string"}}),
-    "Ready": _object(
+    "Alive": closed({"alive": {"type": "boolean"}, "reason": {"type": "string"}}),
+    "Ready": closed(
         {
             "ready": {"type": "boolean"},
             "reason": {"type": "string"},
             "recovering": {"type": "boolean"},
             "fenced": {"type": "boolean", "description": "Whether the broker refuses writers that were replaced."},
-            "active_partitions": _list(_COUNT),
-            "standby_partitions": _list(_COUNT),
-            "lag": _list(_object({"topic": _ID, "partition": _COUNT, "records": _COUNT}), "Records not yet applied."),
+            "active_partitions": array(COUNT),
+            "standby_partitions": array(COUNT),
+            "lag": array(closed({"topic": ID, "partition": COUNT, "records": COUNT}), "Records not yet applied."),
         }
     ),
-    "Index": _object(
+    "Index": closed(
         {
             "name": {"type": "string"},
-            "routes": _list(_object({"method": {"type": "string"}, "path": {"type": "string"}, "summary": {"type": "string"}})),
+            "routes": array(closed({"method": {"type": "string"}, "path": {"type": "string"}, "summary": {"type": "string"}})),
         }
     ),
-    "Problem": _object(
+    "Problem": closed(
         {
             "type": {"type": "string", "format": "uri", "examples": ["urn:tidings:problem:invalid-events"]},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
-            "errors": _list(
-                _object(
+            "errors": array(
+                closed(
                     {
                         "index": {"type": ["integer", "null"], "description": "Which event, from 0; null for the body as a whole."},
                         "field": {

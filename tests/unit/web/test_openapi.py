@@ -10,7 +10,8 @@ from app.domain.catalog import CatalogProduct
 from app.domain.json_event import EVENT_NAMES, FIELDS, event_from_json
 from app.domain.json_product import FIELD_OF, product_change_from_json, product_from_json
 from app.web.openapi import openapi_document
-from app.web.openapi_schemas import EVENT_EXAMPLES, PRODUCT_CHANGE_EXAMPLE, PRODUCT_EXAMPLES, SCHEMAS
+from app.web.openapi_products import PRODUCT_CHANGE_EXAMPLES, PRODUCT_EXAMPLES
+from app.web.openapi_schemas import EVENT_EXAMPLES, SCHEMAS
 from app.web.products import product_json
 from app.web.server import build_web
 from tidings.events.v1.event_pb2 import Event
@@ -63,9 +64,9 @@ def test_each_example_of_a_product_is_accepted_and_conforms(name):
     Draft202012Validator({"$ref": "#/components/schemas/Product", "components": {"schemas": SCHEMAS}}).validate(PRODUCT_EXAMPLES[name])
 
 
-@pytest.mark.parametrize("name", PRODUCT_CHANGE_EXAMPLE)
+@pytest.mark.parametrize("name", PRODUCT_CHANGE_EXAMPLES)
 def test_each_example_of_a_change_is_accepted_and_conforms(name):
-    change = PRODUCT_CHANGE_EXAMPLE[name]
+    change = PRODUCT_CHANGE_EXAMPLES[name]
     assert isinstance(product_change_from_json(change, NOW_MS), Product)
     Draft202012Validator({"$ref": "#/components/schemas/ProductChange", "components": {"schemas": SCHEMAS}}).validate(change)
 
