@@ -73,6 +73,9 @@ Category = Annotated[str, Field(min_length=1, max_length=256)]
 Brand = Annotated[str, Field(min_length=1, max_length=128)]
 ProductId = Annotated[str, Field(min_length=1, max_length=128)]
 
+#: Of a rule or a slot.
+_NAME = r"[a-z0-9_-]{1,40}"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -159,7 +162,7 @@ class RuleSettings(_Section):
     @classmethod
     def _names_are_short(cls, conditions: dict[str, str]) -> dict[str, str]:
         for name in conditions:
-            if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+            if not re.fullmatch(_NAME, name):
                 raise ValueError(f"the name {name!r} must be of 1 to 40 small letters, digits, _ and -")
         return conditions
 
@@ -210,7 +213,7 @@ class BoostSettings(_Section):
 class SlotSettings(_Section):
     """A place where products are shown: what is mixed, what may be in it, and what fills it up."""
 
-    name: str = Field(pattern=r"^[a-z0-9_-]{1,40}$")
+    name: str = Field(pattern=f"^{_NAME}$")
     length: int = Field(20, ge=1, le=50)
     mix: list[MixSettings] = Field([MixSettings(strategy="for_you")], min_length=1, max_length=12)
     #: In this order; trending, new_arrivals and in_the_shop always follow.
@@ -362,7 +365,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
         return Settings.model_validate(data)
     except ValidationError as exc:
         raise SettingsError(
-            [_describe(e) for e in exc.errors(include_input=False, include_url=False)], str(file) if data else "the settings"
+            [_describe(e, data) for e in exc.errors(include_input=False, include_url=False)], str(file) if data else "the settings"
         ) from None
 
 
@@ -387,6 +390,14 @@ def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
             into[key] = value
 
 
-def _describe(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "settings"
-    return f"{place}: {error['msg'].removeprefix('Value error, ')}"
+def _describe(error: Any, data: Any) -> str:
+    """Where it is and what is wrong; a table of a list is called by its name where that is right: slots.home.length."""
+    place = []
+    for part in error["loc"]:
+        try:
+            data = data[part]
+        except (LookupError, TypeError):
+            data = None
+        named = data.get("name") if isinstance(part, int) and isinstance(data, dict) else None
+        place.append(named if isinstance(named, str) and re.fullmatch(_NAME, named) else str(part))
+    return f"{'.'.join(place) or 'settings'}: {error['msg'].removeprefix('Value error, ')}"

@@ -24,6 +24,9 @@ from app.settings import Settings, SlotSettings
 LAST_FALLBACKS = ("trending", "new_arrivals", "in_the_shop")
 #: While there is nothing at all to show, the shop is looked through so far.
 MAX_LAST_RESORT = 5_000
+#: While caps leave a list short that is not empty, so many that a strategy proposes are looked at before it is given up, and not all: caps
+#: that cannot be met would make every list as dear as a hundred.
+MAX_UNDER_CAPS = 100
 #: Boosts order the best so many that a strategy proposes; what comes after them stays where it is.
 MAX_BOOSTED = 200
 #: What was removed is told up to this number.
@@ -140,6 +143,7 @@ class _Choice:
         self._rules = rules
         self._person = rules.person(query.profile, query.now_ms)
         self._admits = _gate(slot, rules, self._person, query.catalog, query.now_ms)
+        self._is_capped = bool(slot.max_per_brand or slot.max_per_category)
         self._chosen: dict[str, Recommendation] = {}
         self._per_brand: dict[str, int] = {}
         self._per_category: dict[str, int] = {}
@@ -182,8 +186,7 @@ class _Choice:
 
     def _take(self, strategy: str, proposals: Iterator[Recommendation], until: int) -> None:
         """Choose from the proposals until the list has so many products, or there are no more."""
-        chosen, admits = self._chosen, self._admits
-        is_capped = self._slot.max_per_brand or self._slot.max_per_category
+        chosen, admits, is_capped = self._chosen, self._admits, self._is_capped
         if len(chosen) >= until:
             return
         for proposed in proposals:
@@ -213,7 +216,7 @@ class _Choice:
                 boosted = [self._boosted(recommendation) for recommendation in found[:MAX_BOOSTED]]
                 found[:MAX_BOOSTED] = sorted(boosted, key=lambda recommendation: -recommendation.score)
             yield from found[given:]
-            if count < asked or asked >= MAX_PROPOSED:
+            if count < asked or asked >= MAX_PROPOSED or (count >= MAX_UNDER_CAPS and self._is_capped and self._chosen):
                 return
             given, asked = count, min(_NEXT_ASKED * asked, MAX_PROPOSED)
 

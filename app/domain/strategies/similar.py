@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from app.domain.catalog import LEVEL, CatalogProduct
 from app.domain.recommendations import Reason, Recommendation
 from app.domain.strategies.query import Query, by_score, last_looks, person_of
@@ -29,10 +31,11 @@ def similar(query: Query, limit: int) -> list[Recommendation]:
     for seen_id in list(looks)[:MAX_LOOKS]:
         if (seen := query.catalog.product(seen_id)) is not None:
             links = _links(query, seen_id)
+            values = {(name, value) for name, values in seen.attributes.items() for value in values}
             for product_id in _candidates(query, seen, links):
                 if product_id in looks or (product := query.catalog.product(product_id)) is None:
                     continue
-                likeness, category = _likeness(seen, product)
+                likeness, category = _likeness(seen, values, product)
                 if likeness:
                     score = worth * (likeness + _VISITED_TOGETHER * links.get(product_id, 0.0))
                     if product_id not in best or score > best[product_id][0]:
@@ -60,21 +63,24 @@ def _candidates(query: Query, seen: CatalogProduct, links: dict[str, float]) -> 
     return list(found)[:MAX_CANDIDATES]
 
 
-def _likeness(one: CatalogProduct, other: CatalogProduct) -> tuple[float, str]:
-    """How alike two products are, without what visits say, and the category they share most of; 0 if in nothing but the price."""
-    shared, category = max((_shared_levels(a, b) for a in one.categories for b in other.categories), default=(0.0, ""))
+def _likeness(one: CatalogProduct, values: set[tuple[str, str]], other: CatalogProduct) -> tuple[float, str]:
+    """How alike two products are, without what visits say, and the category they share most of; 0 if in nothing but the price.
+
+    ``values`` are the names and values of the one's attributes.
+    """
+    shared, category = max([_shared_levels(a, b) for a in one.categories for b in other.categories], default=(0.0, ""))
     alike = _CATEGORY * shared
     if one.brand and one.brand == other.brand:
         alike += _BRAND
-    ours = {(name, value) for name, values in one.attributes.items() for value in values}
-    theirs = {(name, value) for name, values in other.attributes.items() for value in values}
-    if both := ours & theirs:
-        alike += _ATTRIBUTES * len(both) / len(ours | theirs)
+    if values and other.attributes:
+        theirs = {(name, value) for name, its in other.attributes.items() for value in its}
+        alike += _ATTRIBUTES * len(values & theirs) / len(values | theirs)
     if alike and one.price and other.price and one.currency == other.currency:
         alike += _PRICE * min(one.price, other.price) / max(one.price, other.price)
     return alike, category
 
 
+@lru_cache(maxsize=4096)
 def _shared_levels(one: str, other: str) -> tuple[float, str]:
     """The part of the longer category's levels that two have in common from the first on, and these levels."""
     ours, theirs = one.split(LEVEL), other.split(LEVEL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.domain.catalog import Catalog
-from app.domain.models import GlobalModels
 from app.domain.recommendations import Reason, Recommendation
 from app.domain.strategies.query import Query, by_score, last_looks, person_of
 from tidings.updates.v1.update_pb2 import REASON_KIND_TRENDING, REASON_KIND_TRENDING_IN_CATEGORY
@@ -13,6 +12,8 @@ from tidings.updates.v1.update_pb2 import REASON_KIND_TRENDING, REASON_KIND_TREN
 #: Of the person's history, so many distinct products tell which categories they look at, and so many categories are looked into.
 MAX_LOOKS = 12
 MAX_CATEGORIES = 5
+#: How long what trends stays grouped by category, while the models stay the same.
+GROUPED_FOR_MS = 60_000
 #: What the next look counts, compared with the one before it.
 _NEXT_COUNTS = 0.8
 _TRENDS = Reason(REASON_KIND_TRENDING)
@@ -32,7 +33,7 @@ def trending_in_category(query: Query, limit: int) -> list[Recommendation]:
     """
     if query.catalog.is_empty or (profile := person_of(query)) is None:
         return []
-    trends = _trends_by_category(query.models, query.catalog)
+    trends = _trends_by_category(query)
     scores: dict[str, tuple[float, Reason]] = {}
     for category, worth in _categories_looked_at(query.catalog, list(last_looks(profile))[:MAX_LOOKS]):
         reason = Reason(REASON_KIND_TRENDING_IN_CATEGORY, category=category)
@@ -54,15 +55,16 @@ def _categories_looked_at(catalog: Catalog, looks: Sequence[str]) -> list[tuple[
     return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MAX_CATEGORIES]
 
 
-def _trends_by_category(models: GlobalModels, catalog: Catalog) -> Mapping[str, Trends]:
-    """What trends by category, made once for the models: they are replaced every few seconds, and a product seldom changes its category."""
-    made: tuple[Catalog, dict[str, Trends]] | None = models.derived.get(_trends_by_category)
-    if made is not None and made[0] is catalog:
-        return made[1]
+def _trends_by_category(query: Query) -> Mapping[str, Trends]:
+    """What trends by category, made once a minute for the models: a product seldom changes its category."""
+    models, catalog, minute = query.models, query.catalog, query.now_ms // GROUPED_FOR_MS
+    made: tuple[Catalog, int, dict[str, Trends]] | None = models.derived.get(_trends_by_category)
+    if made is not None and made[0] is catalog and made[1] == minute:
+        return made[2]
     trends: dict[str, list[tuple[str, float]]] = {}
     for product_id, share in models.trends:
         if (product := catalog.product(product_id)) is not None:
             for category in product.categories:
                 trends.setdefault(category, []).append((product_id, share))
-    models.derived[_trends_by_category] = catalog, trends
+    models.derived[_trends_by_category] = catalog, minute, trends
     return trends

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.domain.catalog import CatalogProduct
 from app.domain.ranking import rank
 from app.domain.rules import Rules
-from app.domain.slots import LAST_FALLBACKS, MAX_REMOVED, Removed, Slot, may_be_shown, recommend, slots_of
+from app.domain.slots import LAST_FALLBACKS, MAX_REMOVED, MAX_UNDER_CAPS, Removed, Slot, may_be_shown, recommend, slots_of
 from app.domain.strategies import STRATEGIES, Query
 from app.domain.strategies.query import MAX_PROPOSED
 from app.settings import RankingSettings, RuleSettings, Settings, SlotSettings
@@ -190,6 +190,21 @@ def test_no_brand_and_no_first_level_of_a_category_comes_more_often_than_allowed
     assert ids(query, slot_of("trending", max_per_category=1)) == ["a", "b", "c", "f", "g"]
     assert ids(query, slot_of("trending", max_per_category=1, category_level="full")) == ["a", "b", "c", "f", "g"]
     assert ids(query, slot_of("trending", max_per_category=2, category_level="full")) == ["a", "b", "c", "d", "f", "g"]
+
+
+def test_caps_that_cannot_be_met_do_not_have_the_whole_shop_looked_through() -> None:
+    asked: list[str] = []
+
+    class Counting(DictCatalog):
+        def product(self, product_id: str) -> CatalogProduct | None:
+            asked.append(product_id)
+            return super().product(product_id)
+
+    catalog = Counting(CatalogProduct(f"p{n:04}", brand="Acme", listed_at_ms=NOW_MS) for n in range(3_000))
+    query = ask(None, catalog, models=models_of(list(catalog.products)))
+    assert ids(query, slot_of(max_per_brand=2)) == ["p0000", "p0001"]
+    assert len(asked) < 30 * MAX_UNDER_CAPS
+    assert ids(query, slot_of(max_per_brand=2), rules_of(exclude_products=[f"p{n:04}" for n in range(2_500)])) == ["p2500", "p2501"]
 
 
 # ---------------------------------------------------------------------- what is not in the catalog

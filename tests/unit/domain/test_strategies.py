@@ -326,12 +326,13 @@ def test_no_more_than_five_categories_of_twelve_looks_are_looked_into() -> None:
     assert MAX_CATEGORIES < MAX_LOOKS
 
 
-def test_the_trends_of_a_category_are_made_once_for_models_and_catalog() -> None:
-    catalog, models = DictCatalog([CatalogProduct("a", categories=("A",))]), models_of(["a"])
+def test_the_trends_of_a_category_are_made_once_a_minute_for_models_and_catalog() -> None:
+    catalog, models = DictCatalog([CatalogProduct("a", categories=("A",))]), models_of(["a", "b"])
     profile = person([("a", NOW_MS - 1)])
     assert ids(trending_in_category(ask(profile, catalog, models=models), 5)) == ["a"]
-    catalog.products["a"] = CatalogProduct("a", categories=("A",))
+    catalog.products["b"] = CatalogProduct("b", categories=("A",))
     assert ids(trending_in_category(ask(profile, catalog, models=models), 5)) == ["a"]
+    assert ids(trending_in_category(ask(profile, catalog, models=models, now_ms=NOW_MS + MINUTE_MS), 5)) == ["a", "b"]
     assert len(models.derived) == 1
     moved = DictCatalog([CatalogProduct("a", categories=("B",))])
     assert trending_in_category(ask(profile, moved, models=models), 5)[0].reason.category == "B", "another catalog is another grouping"

@@ -93,8 +93,8 @@ def test_wrong_conditions_in_the_settings_are_told_all_at_once_each_with_its_rul
     assert len(refused.value.problems) == 3
     cheap, home, boost = refused.value.problems
     assert cheap == "rules.exclude_when.cheap: not understood at character 8: price <"
-    assert home.startswith("slots.0.filters.when: unknown name 'colour' at character 1;")
-    assert boost.startswith("slots.0.boosts.0.when: it must be a condition")
+    assert home.startswith("slots.home.filters.when: unknown name 'colour' at character 1;")
+    assert boost.startswith("slots.home.boosts.0.when: it must be a condition")
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_wrong_conditions_in_the_settings_are_told_all_at_once_each_with_its_rul
         ("[rules]\nexclude_when = { 'A name' = 'true' }", "the name 'A name' must be of"),
         ('[[slots]]\nname = "a"\n[[slots]]\nname = "a"', "two slots are named 'a'"),
         ('[[slots]]\nname = "a"\nmix = [{ strategy = "for_you" }, { strategy = "for_you" }]', "for_you is in the mix twice"),
-        ('[[slots]]\nname = "a"\nmix = [{ strategy = "magic" }]', "slots.0.mix.0.strategy"),
-        ('[[slots]]\nname = "a"\nmix = []', "slots.0.mix"),
+        ('[[slots]]\nname = "a"\nmix = [{ strategy = "magic" }]', "slots.a.mix.0.strategy"),
+        ('[[slots]]\nname = "a"\nmix = []', "slots.a.mix"),
         ('[[slots]]\nname = "a"\nfilters = { price_from = 9, price_to = 8 }', "price_to must not be below price_from"),
-        ('[[slots]]\nname = "a"\nlength = 51', "slots.0.length"),
-        ('[[slots]]\nname = "a"\nboosts = [{ when = "true", factor = 0 }]', "slots.0.boosts.0.factor"),
+        ('[[slots]]\nname = "a"\nlength = 51', "slots.a.length"),
+        ('[[slots]]\nname = "a"\nboosts = [{ when = "true", factor = 0 }]', "slots.a.boosts.0.factor"),
     ],
 )
 def test_rules_and_slots_that_make_no_sense_are_refused(tmp_path: Path, settings: str, complaint: str) -> None:
