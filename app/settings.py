@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -377,7 +377,7 @@ def _from_environment() -> dict[str, Any]:
         head, _, key = variable.removeprefix("TIDINGS_").lower().partition("__")
         if variable.startswith("TIDINGS_") and key and head in sections:
             section: Any = sections[head]
-            is_list = key in section.model_fields and section.model_fields[key].annotation == list[str]
+            is_list = key in section.model_fields and get_origin(section.model_fields[key].annotation) is list
             found.setdefault(head, {})[key] = [v.strip() for v in value.split(",") if v.strip()] if is_list else value
     return found
 

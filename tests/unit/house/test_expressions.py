@@ -119,6 +119,14 @@ def test_rules_and_slots_that_make_no_sense_are_refused(tmp_path: Path, settings
     assert complaint in str(refused.value)
 
 
+def test_a_list_of_a_rule_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_RULES__EXCLUDE_CATEGORIES", "Shoes > Running, Bags")
+    monkeypatch.setenv("TIDINGS_RULES__PRICE_FLOOR", "500")
+    rules = load_settings().rules
+    assert rules.exclude_categories == ["Shoes > Running", "Bags"]
+    assert rules.price_floor == 500
+
+
 def test_settings_without_a_condition_do_not_load_the_language() -> None:
     program = "import sys; from app.settings import load_settings; load_settings(); sys.exit('rule_engine' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
