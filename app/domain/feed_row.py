@@ -38,6 +38,8 @@ _GOOGLE_CATEGORY = "google_product_category"
 _ATTRIBUTE_PREFIX = re.compile(r"attributes?[.:]")
 _WORD_BREAKS = re.compile(r"[\s-]+")
 _SEPARATOR = "|"
+#: Fields that a cell may say in more than one way; of the others it is the text.
+_OF_SEVERAL_FORMS = frozenset({"categories", "attributes", "changed_at_ms", "expires_at_ms", "published_at_ms"})
 _ALL_AT_ONCE = "is no field of a product, and a change sets all attributes at once: leave it away, or name the column attributes"
 #: Names of columns remembered for the report; an XML feed may have any.
 _MAX_NAMES = 200
@@ -89,29 +91,33 @@ class FeedRows:
         for name, cell in row.items():
             field = FIELD_OF.get(name)
             if field is not None:
-                if name == "sale_price":
-                    obj[name] = _single(name, cell) or None  # no sale is said by an empty cell too
-                elif value := _value(name, field, cell):
+                if value := cell.strip() if type(cell) is str and field not in _OF_SEVERAL_FORMS else _value(name, field, cell):
                     obj[name] = value
-            elif name == _GOOGLE_CATEGORY or not name or not cell:
+                elif name == "sale_price":
+                    obj[name] = None  # that there is no sale is said by an empty cell
+            elif not cell or not name or name == _GOOGLE_CATEGORY:
                 pass  # the category is taken below, when the shop's own is known
             elif name in LEFT_OUT:
                 self._count(self.left_out, name)
             elif texts := _all_parts(cell):
-                if any(map(_is_too_long, texts)):
-                    self._count(self.left_out, name)
-                elif self._is_change:
-                    raise Broken(name, _ALL_AT_ONCE)
-                else:
-                    self._count(self.kept, name)
-                    named = name if name[0] != "a" else _ATTRIBUTE_PREFIX.sub("", name, count=1)
-                    attributes[named] = texts if len(texts) > 1 else texts[0]
+                self._take_attribute(attributes, name, texts)
         self._take_google_category(obj, row, attributes)
         if attributes:
             obj["attributes"] = {**attributes, **_object(obj.get("attributes"))}
         if obj.get("price") is None and obj.get("sale_price") is None:
             obj.pop("sale_price", None)
         return obj
+
+    def _take_attribute(self, attributes: dict[str, Any], name: str, texts: list[str]) -> None:
+        for text in texts:
+            # A character takes 1 to 4 bytes, so most texts are decided without encoding them.
+            if len(text) * 4 > MAX_ATTRIBUTE_TEXT_BYTES and len(text.encode(errors="replace")) > MAX_ATTRIBUTE_TEXT_BYTES:
+                return self._count(self.left_out, name)
+        if self._is_change:
+            raise Broken(name, _ALL_AT_ONCE)
+        self._count(self.kept, name)
+        named = name if name[0] != "a" else _ATTRIBUTE_PREFIX.sub("", name, count=1)
+        attributes[named] = texts if len(texts) > 1 else texts[0]
 
     def _is_attribute(self, name: str) -> bool:
         return bool(name) and name not in LEFT_OUT and name != _GOOGLE_CATEGORY
@@ -154,11 +160,6 @@ def _single(name: str, cell: Cell) -> str:
     if len(texts) > 1:
         raise Broken(name, "stands more than once, with different values")
     return texts[0] if texts else ""
-
-
-def _is_too_long(text: str) -> bool:
-    # A character takes 1 to 4 bytes, so most texts are decided without encoding them.
-    return len(text) * 4 > MAX_ATTRIBUTE_TEXT_BYTES and len(text.encode(errors="replace")) > MAX_ATTRIBUTE_TEXT_BYTES
 
 
 def _all_parts(cell: Cell) -> list[str]:

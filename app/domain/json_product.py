@@ -82,10 +82,11 @@ def _read(obj: object, now_ms: int, *, is_change: bool) -> Product | Violation:
         for field, read in _READERS.items():
             if (name := names.get(field)) is not None and (value := obj[name]) is not None:
                 read(product, value, name)
-        changed = PRODUCT_FIELDS & names.keys() | _fill_prices(product, obj, names, now_ms)
+        decided = _fill_prices(product, obj, names, now_ms)
     except Broken as broken:
         return broken.violation()
     if is_change:
+        changed = PRODUCT_FIELDS & names.keys() | decided
         if not changed:
             return Broken("", "the change names no field: give at least one beside the id").violation()
         product.changed_fields.extend(sorted(changed))
