@@ -56,8 +56,6 @@ class Recommendation(NamedTuple):
 
 #: The rest of a reason that says no more than its kind, cause and times.
 _NO_MORE = Reason(0)[3:]  # type: ignore[arg-type]  # the kind does not matter here
-#: The same without counts of visits, which move with every visit as scores do.
-_NO_MORE_WORDS = _NO_MORE[2:]
 
 
 def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommendation]) -> int:
@@ -69,12 +67,11 @@ def list_digest(recommendations: Iterable[Recommendation | update_pb2.Recommenda
     parts = []
     for recommendation in recommendations:
         reason = recommendation.reason
-        times = reason.times_seen
-        seen = _SMALL[times] if times < len(_SMALL) else str(times)
-        part = f"{recommendation.product_id}\x1f{_SMALL[reason.kind]}\x1f{reason.because_of}\x1f{seen}"
-        words = reason[5:] if isinstance(reason, Reason) else reason_of(reason)[5:]
-        if words != _NO_MORE_WORDS:
-            part += f"\x1f{words}"
+        # Taken apart at once: to read its fields by name takes half as long again.
+        kind, because_of, times, _, _, category, before, now, days = reason if isinstance(reason, Reason) else reason_of(reason)
+        part = f"{recommendation.product_id}\x1f{_SMALL[kind]}\x1f{because_of}\x1f{_SMALL[times] if times < len(_SMALL) else times}"
+        if category or before or now or days:
+            part += f"\x1f{(category, before, now, days)}"
         parts.append(part)
     return int.from_bytes(blake2b("\x1e".join(parts).encode(), digest_size=8).digest(), "little") or 1
 
