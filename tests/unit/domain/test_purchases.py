@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.profile import fold_event, new_profile
@@ -53,6 +53,7 @@ def test_the_fold_counts_an_order_once_whatever_its_lines_and_quantities() -> No
     assert rows(profile) == [("a", NOON_MS - 5, NOON_MS, 2), ("b", NOON_MS, NOON_MS, 1)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 50)), unique=True, max_size=60), st.randoms(use_true_random=False))
 def test_orders_at_different_times_come_to_the_same_in_any_order(orders: list[tuple[str, int]], random: object) -> None:
     shuffled = list(orders)
@@ -64,6 +65,7 @@ def test_orders_at_different_times_come_to_the_same_in_any_order(orders: list[tu
     assert sorted(after(*orders)) == sorted(after(*shuffled)) == sorted(plain)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 300).map("p{}".format), st.integers(0, 1_000)), max_size=400))
 def test_columns_stay_of_one_length_sorted_bounded_and_each_product_once(orders: list[tuple[str, int]]) -> None:
     found = after(*orders)

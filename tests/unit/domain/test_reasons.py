@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.reasons import REASON_NAMES, money_text, reason_text, with_counts
@@ -105,6 +105,7 @@ REASONS = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(REASONS, REASONS)
 def test_lists_read_the_same_if_and_only_if_their_reasons_are_the_same(one: Reason, other: Reason) -> None:
     def digest(reason: Reason) -> int:

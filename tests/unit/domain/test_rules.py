@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.catalog import NEVER_MS, CatalogProduct
@@ -153,6 +153,7 @@ def test_filters_that_say_nothing_are_none() -> None:
     assert Filters.of(FilterSettings()) is None
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         CatalogProduct,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.domain.catalog import CatalogProduct
 from app.domain.ranking import rank
 from app.domain.rules import Rules
-from app.domain.slots import LAST_FALLBACKS, MAX_REMOVED, MAX_UNDER_CAPS, Removed, Slot, may_be_shown, recommend, slots_of
+from app.domain.slots import LAST_FALLBACKS, MAX_BOOSTED, MAX_REMOVED, MAX_UNDER_CAPS, Removed, Slot, may_be_shown, recommend, slots_of
 from app.domain.strategies import STRATEGIES, Query
 from app.domain.strategies.query import MAX_PROPOSED
 from app.settings import RankingSettings, RuleSettings, Settings, SlotSettings
@@ -48,6 +48,7 @@ def test_without_settings_there_is_one_slot_as_long_as_a_ranking() -> None:
     assert {name: slot.length for name, slot in named.items()} == {"for_you": 9, "cart": 3}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1, 5, 20, 50]))
 def test_without_catalog_and_settings_the_list_is_the_ranking(seed: int, length: int) -> None:
     random = Random(seed)
@@ -170,6 +171,13 @@ def test_what_a_boost_makes_equal_stays_in_the_order_of_the_strategy() -> None:
     catalog = [CatalogProduct("z"), CatalogProduct("a", brand="Acme")]
     query = ask(None, catalog, models=models_of({"z": 0.5, "a": 0.25}))
     assert ids(query, slot_of("trending", boosts=[{"when": 'brand == "Acme"', "factor": 2.0}])) == ["z", "a"]
+
+
+def test_boosts_order_the_best_of_a_strategy_and_leave_what_comes_after_them() -> None:
+    catalog = [CatalogProduct(f"p{n:03}", brand="Acme" if n in (MAX_BOOSTED - 1, MAX_BOOSTED) else "") for n in range(300)]
+    trends = models_of({f"p{n:03}": 1.0 - n / 1_000 for n in range(300)})
+    slot = slot_of("trending", boosts=[{"when": 'brand == "Acme"', "factor": 50.0}], length=50)
+    assert ids(ask(None, catalog, models=trends), slot) == ["p199", *(f"p{n:03}" for n in range(49))]
 
 
 # ---------------------------------------------------------------------- caps

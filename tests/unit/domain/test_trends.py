@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.models import GlobalModels
@@ -52,6 +52,7 @@ COUNTS = st.dictionaries(st.integers(0, 150).map("p{}".format), st.integers(1, 6
 BLOCKS = COUNTS.map(lambda counts: block(**counts))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(BLOCKS, max_size=4).map(Trending), max_size=4))
 def test_of_few_products_the_narrow_list_is_part_of_the_wide_one_and_all_of_it_where_it_is_short(trendings: list[Trending]) -> None:
     narrow = {product_id for product_id, _ in trending_shares(trendings)}
