@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -35,6 +37,9 @@ MAX_PRODUCT_ATTRIBUTES = 32
 MAX_ATTRIBUTE_NAME_BYTES = 64
 MAX_ATTRIBUTE_VALUES = 16
 MAX_ATTRIBUTE_TEXT_BYTES = 256
+
+#: Ways to change a product that are remembered; past it, the one that was met longest ago is forgotten.
+MAX_CHANGES_REMEMBERED = 256
 
 #: Parts a record's key: the product's id before it, the names of the fields that the record sets behind it.
 KEY_SEPARATOR = b"\x1f"
@@ -66,7 +71,7 @@ def decode_product(value: bytes, key: bytes, received_at_ms: int) -> Product | V
     violation = validate_product(product, received_at_ms)
     if violation is not None:
         return violation
-    if key != product_key(product):
+    if key != product.product_id.encode() + _change(tuple(product.changed_fields)).key_suffix:
         if product_id_of(key) != product.product_id.encode():
             return invalid("product_id", "must be equal to the record's key, up to the byte 0x1f")
         # Under the id alone, compaction would take the full record away for it, and the other way round.
@@ -81,25 +86,37 @@ def validate_product(product: Product, received_at_ms: int = 0) -> Violation | N
     at_ms = product.changed_at_ms
     if at_ms and (not EARLIEST_MS <= at_ms <= LATEST_MS or 0 < received_at_ms < at_ms - MAX_AHEAD_MS):
         return invalid("changed_at_ms", "must be in milliseconds since 1970 UTC, from 2000 to 2100, and at most a day past the receipt")
-    names = list(product.changed_fields)
-    if names and (violation := _check_changed_fields(product, names)):
-        return violation
-    for check in dict.fromkeys(_CHECKS[name] for name in names) if names else _CHECKS_OF_ALL:  # the rest is absent
+    names = tuple(product.changed_fields)
+    if not PRODUCT_FIELDS.issuperset(names):
+        # What it names may be anything: the answer does not repeat it.
+        return invalid("changed_fields", "must be names of fields: " + ", ".join(sorted(PRODUCT_FIELDS)))
+    if len(names) > 1 and (len(names) > len(PRODUCT_FIELDS) or names != tuple(sorted(set(names)))):
+        return invalid("changed_fields", "must be sorted and hold each name once")
+    change = _change(names)
+    if names:
+        for field, _ in product.ListFields():
+            if field.name not in change.fields:
+                return invalid(field.name, "is set, but changed_fields does not name it")
+    for check in change.checks:
         if violation := check(product):
             return violation
     return None
 
 
-def _check_changed_fields(product: Product, names: list[str]) -> Violation | None:
-    if not PRODUCT_FIELDS.issuperset(names):
-        # What it names may be anything: the answer does not repeat it.
-        return invalid("changed_fields", "must be names of fields: " + ", ".join(sorted(PRODUCT_FIELDS)))
-    if names != sorted(set(names)):
-        return invalid("changed_fields", "must be sorted and hold each name once")
-    for field, _ in product.ListFields():
-        if field.name not in _ENVELOPE and field.name not in names:
-            return invalid(field.name, "is set, but changed_fields does not name it")
-    return None
+class _Change(NamedTuple):
+    """What holds for all records with the same sound ``changed_fields``: a shop has few ways to change a product, and does it often."""
+
+    key_suffix: bytes
+    #: What may be set, the envelope included.
+    fields: frozenset[str]
+    #: Of the fields that may be set.
+    checks: tuple[Callable[[Product], Violation | None], ...]
+
+
+@lru_cache(MAX_CHANGES_REMEMBERED)
+def _change(names: tuple[str, ...]) -> _Change:
+    suffix = KEY_SEPARATOR + ",".join(names).encode() if names else b""
+    return _Change(suffix, _ENVELOPE.union(names), tuple(dict.fromkeys(_CHECKS[name] for name in names or _CHECKS)))
 
 
 def _check_title(product: Product) -> Violation | None:
@@ -195,4 +212,3 @@ _CHECKS: dict[str, Callable[[Product], Violation | None]] = {
     "published_at_ms": _check_times,
     "expires_at_ms": _check_times,
 }
-_CHECKS_OF_ALL = tuple(dict.fromkeys(_CHECKS.values()))

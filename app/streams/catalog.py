@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 SLICE_RECORDS = 200
 #: A copy that was last current longer ago is thrown away: the changelog tells of a deletion for this long, and a while more.
 MAX_AGE_MS = PRODUCT_TOMBSTONES_MS * 3 // 4
+#: Before the next look once less than a slice came: changes that come meanwhile are taken over together.
+PAUSE_SECONDS = 0.05
 #: Between two notes on disk that the copy is current, and two looks at its size, while nothing changes.
 NOTE_SECONDS = 60.0
 #: Before the broker is asked again.
@@ -176,7 +178,7 @@ class CatalogCopy:
                 if not ends and time.monotonic() - self._noted > NOTE_SECONDS:
                     self._note_current(database)
                 metrics.CATALOG_LAG.set(sum(self._lag(reader, database, tp) for tp in self._places))
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSE_SECONDS if 0 < sum(map(len, got.values())) < SLICE_RECORDS else 0)
 
     def _lag(self, reader: aiokafka.AIOKafkaConsumer, database: CatalogDatabase, tp: aiokafka.TopicPartition) -> int:
         place, end = database.places.get(tp.partition), reader.highwater(tp)

@@ -131,7 +131,7 @@ class CatalogDatabase:
             elif old.is_listed:
                 batch.delete(_ENTRY + product_id)
             count += new.is_listed - old.is_listed
-            if _order_of(old) != _order_of(new):
+            if not _are_in_the_same_order(old, new):
                 _reorder(batch, product_id, old, new, touched)
         for partition, place in places.items():
             batch.put(_PLACE + _PARTITION.pack(partition), _OFFSET_AND_DIGEST.pack(place.offset, place.digest))
@@ -171,13 +171,15 @@ class CatalogDatabase:
             limit = None if limit is None else limit - 1
 
 
-def _order_of(entry: CatalogEntry) -> tuple[int, tuple[str, ...]]:
-    """When the product was published or else listed, and its categories: all that the orders depend on. -1 for one that is in none."""
-    product = entry.product
-    at_ms = product.published_at_ms or entry.listed_at_ms
-    if not entry.is_listed or at_ms >= NEVER_MS:
-        return -1, ()
-    return at_ms, tuple(product.categories)
+def _are_in_the_same_order(one: CatalogEntry, other: CatalogEntry) -> bool:
+    """All that the orders depend on is equal, as after nearly every change."""
+    first, second = one.product, other.product
+    return (
+        one.is_listed == other.is_listed
+        and one.listed_at_ms == other.listed_at_ms
+        and first.published_at_ms == second.published_at_ms
+        and first.categories == second.categories
+    )
 
 
 def _reorder(batch: Any, product_id: bytes, old: CatalogEntry, new: CatalogEntry, touched: set[str]) -> None:
@@ -192,8 +194,9 @@ def _reorder(batch: Any, product_id: bytes, old: CatalogEntry, new: CatalogEntry
 
 def _order_keys(product_id: bytes, entry: CatalogEntry) -> dict[bytes, str]:
     """The entry's key in each order, and that order's category, "" for all products."""
-    at_ms, categories = _order_of(entry)
-    if at_ms < 0:
+    product = entry.product
+    at_ms = product.published_at_ms or entry.listed_at_ms
+    if not entry.is_listed or at_ms >= NEVER_MS:
         return {}
     tail = _INVERTED.pack(_LATEST - at_ms) + product_id
-    return {_NEWEST + tail: "", **{_CATEGORY + category.encode() + b"\x00" + tail: category for category in categories}}
+    return {_NEWEST + tail: "", **{_CATEGORY + category.encode() + b"\x00" + tail: category for category in product.categories}}

@@ -31,6 +31,7 @@ from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
+from app.streams.pace import SourcePace
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
@@ -40,6 +41,10 @@ from app.streams.views import TableViews
 
 #: The group member fetches nothing itself, so aiokafka's "no poll for so long, leave the group" must not apply.
 NEVER_SECONDS = 1e8
+#: Changes of products wait for one another this long, unless so many records of a partition wait already: they must be in force within a
+#: second, and one write for many costs a third of many writes.
+PRODUCTS_EVERY_SECONDS = 0.1
+PRODUCTS_BEHIND = 500
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         await ranker.give_up()
 
     app.may_read.append(lambda tp: tp.topic != names.events or ranker.has_room(tp.partition))
+    pace = SourcePace(names.products, PRODUCTS_EVERY_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > PRODUCTS_BEHIND, app.room_made)
+    app.may_read.append(pace.may_read)
     app.on_owned.append(owned)
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from app.domain.catalog import NEVER_MS
-from app.errors import StateError
+from app.errors import StateError, TidingsError
 from app.streams.catalog import MAX_AGE_MS, SLICE_RECORDS
+from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.catalog_worlds import NOON_MS, Changelog, following, new_copy
 from tests.e2e.engine_worlds import admin_of, make_topics, own_name, writer_of
 from tests.e2e.waiting import until
 from tests.unit.domain.product_worlds import change, full
 
+#: As long as a broker takes to be replaced, and longer than a fetch waits.
+AWAY_SECONDS = 20
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -240,3 +243,41 @@ async def test_the_engines_own_marks_are_no_products(changelog: Changelog, tmp_p
     async with following(new_copy(changelog.broker, changelog.name, tmp_path / "copy")) as copy:
         assert copy.is_empty
         assert copy.product("__mark/products") is None
+
+
+@pytest.mark.kafka
+async def test_while_the_broker_is_away_the_copy_answers_as_it_is_and_then_goes_on(own_apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    name = own_name("catalog")
+    await make_topics(own_apache_kafka, name)
+    async with writer_of(own_apache_kafka, name, name) as writer:
+        await writer.own({0, 1})
+        changelog = Changelog(own_apache_kafka, name, writer, partitions=2)
+        await changelog.write(*(full(f"p{n}", n) for n in range(20)))
+        async with following(new_copy(own_apache_kafka, name, tmp_path / "copy")) as copy:
+            await asyncio.to_thread(own_apache_kafka.stop)
+            await asyncio.sleep(AWAY_SECONDS)
+            assert copy.products() == changelog.products()
+
+            # One that starts meanwhile waits, and is not current.
+            other = new_copy(own_apache_kafka, name, tmp_path / "other")
+            waiting = asyncio.create_task(other.follow())
+            await asyncio.sleep(2)
+            assert not waiting.done()
+            assert not other.caught_up.is_set()
+
+            await asyncio.to_thread(own_apache_kafka.start)
+            await until(lambda: _written(changelog), 60, "a broker that takes records")
+            for one in (copy, other):
+                await until(lambda one=one: one.products() == changelog.products(), 60, "the change in the copy")
+            await asyncio.wait_for(other.caught_up.wait(), 10)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            other.close()
+
+
+async def _written(changelog: Changelog) -> bool:
+    try:
+        await changelog.write(change("p3", price=333), full("p99", 99))
+    except TidingsError:
+        return False
+    return True

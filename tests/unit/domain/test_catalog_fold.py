@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.catalog import CatalogProduct
@@ -12,6 +12,9 @@ from tests.unit.domain.product_worlds import NOON_MS, change, full, records
 from tidings.events.v1.event_pb2 import Money
 from tidings.products.v1.product_pb2 import AttributeValues, Product
 from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
+
+#: A busy machine is no failure.
+PATIENT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 histories = st.lists(records(), max_size=25)
 
@@ -173,6 +176,7 @@ def test_a_product_never_comes_back_before_it_went() -> None:
 # ---------------------------------------------------------------------- what always holds
 
 
+@PATIENT
 @given(history=histories, record=records())
 def test_the_same_record_twice_changes_nothing_the_second_time(history: list[Product], record: Product) -> None:
     entry = folded(*history)
@@ -182,6 +186,7 @@ def test_the_same_record_twice_changes_nothing_the_second_time(history: list[Pro
     assert encode_entry(entry) == once
 
 
+@PATIENT
 @given(history=histories, record=records())
 def test_the_fold_says_whether_it_changed_anything(history: list[Product], record: Product) -> None:
     entry = folded(*history)
@@ -189,6 +194,7 @@ def test_the_fold_says_whether_it_changed_anything(history: list[Product], recor
     assert fold_product(entry, record, NOON_MS + 99_000) == (encode_entry(entry) != before)
 
 
+@PATIENT
 @given(history=histories, cut=st.integers(0, 25))
 def test_encoding_in_the_middle_of_a_fold_changes_nothing(history: list[Product], cut: int) -> None:
     straight = folded(*history)
@@ -200,8 +206,8 @@ def test_encoding_in_the_middle_of_a_fold_changes_nothing(history: list[Product]
     assert encode_entry(entry) == encode_entry(straight)
 
 
-@settings(max_examples=50)
-@given(history=st.lists(records(), min_size=30, max_size=80))
+@PATIENT
+@given(history=st.lists(records(), min_size=20, max_size=40))
 def test_bounds_hold(history: list[Product]) -> None:
     entry = new_entry("p1")
     for number, record in enumerate(history):
@@ -216,6 +222,7 @@ def test_bounds_hold(history: list[Product]) -> None:
             assert entry.price_minor_units[-1] == entry.product.price.minor_units
 
 
+@PATIENT
 @given(history=histories)
 def test_compaction_of_the_topic_takes_nothing_from_a_listed_products_fields(history: list[Product]) -> None:
     """The last record of each key, in order: what the topic holds once it is compacted. What is said of the past may be lost.
@@ -241,6 +248,7 @@ def test_what_a_newer_version_adds_to_changes_does_not_pile_up() -> None:
     assert len(encode_entry(entry)) < 40
 
 
+@PATIENT
 @given(history=histories)
 def test_whoever_reads_the_product_gets_what_the_entry_says(history: list[Product]) -> None:
     entry = folded(*history)

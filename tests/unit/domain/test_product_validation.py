@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.catalog import NEVER_MS
 from app.domain.product_validation import (
     _CHECKS,
     PRODUCT_FIELDS,
+    _change,
     decode_product,
     product_id_of,
     product_key,
@@ -191,12 +192,22 @@ def test_a_name_that_is_no_field_is_not_repeated_in_the_answer() -> None:
     assert "<script>" not in violation.detail
 
 
+def test_a_million_names_are_refused_and_not_remembered() -> None:
+    remembered = _change.cache_info().misses
+    for names in (["price"] * 100_000, [f"noise {n}" for n in range(100_000)]):
+        violation = decode(product(changed_fields=names))
+        assert isinstance(violation, Violation)
+        assert (violation.field, len(violation.detail) < 300) == ("changed_fields", True)
+    assert _change.cache_info().misses == remembered
+
+
 def test_bytes_that_are_no_product_are_undecodable() -> None:
     violation = decode_product(b"\xff\xff", b"p1", NOON_MS)
     assert isinstance(violation, Violation)
     assert violation.reason == DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE
 
 
+@settings(deadline=None)
 @given(value=st.binary(max_size=300), key=st.binary(max_size=20))
 def test_no_bytes_raise(value: bytes, key: bytes) -> None:
     assert isinstance(decode_product(value, key, NOON_MS), Product | Violation)

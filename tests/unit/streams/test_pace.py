@@ -1,0 +1,59 @@
+"""Batches of a source that may wait are handed out together, and no partition is forgotten while it waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+from faust.types import TP
+
+from app.streams.pace import SourcePace
+
+
+class Paced:
+    """A pace of 50 ms on "products", and how often it said that something may be read now."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.behind: set[TP] = set()
+        self.looks = 0
+        self.pace = SourcePace("products", 0.05, self.behind.__contains__, self._look, lambda: self.now)
+
+    def _look(self) -> None:
+        self.looks += 1
+
+
+async def test_a_partition_is_read_once_in_each_interval() -> None:
+    paced, place = Paced(), TP("products", 0)
+    assert paced.pace.may_read(place)
+    assert not paced.pace.may_read(place)
+    paced.now = 0.049
+    assert not paced.pace.may_read(place)
+    paced.now = 0.05
+    assert paced.pace.may_read(place)
+
+
+async def test_one_partition_does_not_wait_for_another_nor_any_other_topic_at_all() -> None:
+    paced = Paced()
+    assert paced.pace.may_read(TP("products", 0))
+    assert paced.pace.may_read(TP("products", 1))
+    assert all(paced.pace.may_read(TP("events", 0)) for _ in range(3))
+
+
+async def test_a_partition_that_is_behind_waits_for_nothing() -> None:
+    paced, place = Paced(), TP("products", 0)
+    paced.behind.add(place)
+    assert all(paced.pace.may_read(place) for _ in range(3))
+    paced.behind.clear()
+    assert not paced.pace.may_read(place)
+
+
+async def test_whoever_had_to_wait_is_looked_at_when_the_wait_is_over() -> None:
+    paced = Paced()
+    for number in (0, 1):
+        assert paced.pace.may_read(TP("products", number))
+        assert not paced.pace.may_read(TP("products", number))
+    await asyncio.sleep(0.2)
+    assert paced.looks == 1
+    assert not paced.pace.may_read(TP("products", 0))  # the clock of this test stands still
+    await asyncio.sleep(0.2)
+    assert paced.looks == 2
