@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from app.domain.catalog import LEVEL, NEVER_MS
@@ -118,13 +119,15 @@ def read_in_stock(value: object, at: str) -> bool:
     match value:
         case bool():
             return value
-        case str() if len(value) <= 64:
-            word = _WORD_BREAKS.sub("", _SCHEMA_ORG.sub("", value.strip())).lower()
-            if word in _AVAILABLE:
-                return True
-            if word in _UNAVAILABLE:
-                return False
+        case str() if len(value) <= 64 and (found := _is_available(value)) is not None:
+            return found
     raise Broken(at, 'must be true or false, or one of "in_stock", "out_of_stock", "preorder", "backorder"')
+
+
+@lru_cache(maxsize=1_000)
+def _is_available(text: str) -> bool | None:
+    word = _WORD_BREAKS.sub("", _SCHEMA_ORG.sub("", text.strip())).lower()
+    return True if word in _AVAILABLE else False if word in _UNAVAILABLE else None
 
 
 def read_published(value: object, at: str) -> int:
@@ -164,12 +167,14 @@ def sale_is_on(value: object, at: str, now_ms: int) -> bool:
 
 def read_categories(value: object, at: str) -> list[str]:
     """One or more; the levels of each are parted by ``>``. Doubles are dropped."""
-    if not isinstance(value, list):
-        value = [value]
-    if len(value) > MAX_CATEGORIES:
+    entries = value if isinstance(value, list) else [value]
+    if len(entries) == 1:
+        category = _category(entries[0], at)
+        return [category] if category else []
+    if len(entries) > MAX_CATEGORIES:
         raise Broken(at, f"must have at most {MAX_CATEGORIES} entries")
-    named = (_category(entry, f"{at}[{number}]" if len(value) > 1 else at) for number, entry in enumerate(value))
-    return list(dict.fromkeys(category for category in named if category))
+    named = [_category(entry, f"{at}[{number}]") for number, entry in enumerate(entries)]
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def _category(value: object, at: str) -> str:
