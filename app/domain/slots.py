@@ -7,9 +7,10 @@ it is empty only if nothing that was proposed may be shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 from typing import Literal, NamedTuple
 
 from app.domain.catalog import LEVEL, Catalog, CatalogProduct
@@ -115,6 +116,8 @@ class Removed(NamedTuple):
 class Selection(NamedTuple):
     """What a person gets in a slot."""
 
+    #: Best first. Scores of different strategies cannot be compared: one above that of the product before is lowered to it, so that who
+    #: sorts by score gets the list as it stands.
     recommendations: list[Recommendation]
     #: In the order in which they were proposed, each product once, at most 100; empty unless it was asked for.
     removed: Sequence[Removed] = ()
@@ -159,7 +162,7 @@ class _Choice:
         if not chosen:
             newest = STRATEGIES["in_the_shop"](self._query, MAX_LAST_RESORT)
             self._take("in_the_shop", iter(newest[MAX_PROPOSED:]), slot.length)
-        return Selection(list(chosen.values()), list(self._removed.values()) if self._removed is not None else ())
+        return Selection(_falling(chosen.values()), list(self._removed.values()) if self._removed is not None else ())
 
     def _deal(self) -> None:
         """Let the strategies of the mix take turns by their weights: smooth weighted round robin, the first of the mix at a tie."""
@@ -264,6 +267,18 @@ class _Choice:
 
     def _categories_of(self, product: CatalogProduct) -> Collection[str]:
         return _capped_categories(product.categories, self._slot.category_level)
+
+
+def _falling(chosen: Iterable[Recommendation]) -> list[Recommendation]:
+    """No score above the one before."""
+    least = inf
+    falling = []
+    for recommendation in chosen:
+        if recommendation.score > least:
+            recommendation = recommendation._replace(score=least)
+        least = recommendation.score
+        falling.append(recommendation)
+    return falling
 
 
 def _shows_uncatalogued(slot: Slot, catalog: Catalog) -> bool:

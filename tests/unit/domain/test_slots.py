@@ -80,7 +80,8 @@ def test_a_strategy_is_asked_until_the_list_is_that_of_filtering_all_it_proposes
         for proposed in STRATEGIES[name](query, MAX_PROPOSED):
             if may_be_shown(proposed.product_id, slot, rules, person_, query.catalog, NOW_MS):
                 expected.setdefault(proposed.product_id, proposed)
-    assert recommend(query, slot, rules).recommendations == list(expected.values())[: slot.length]
+    found = recommend(query, slot, rules).recommendations
+    assert [(r.product_id, r.reason) for r in found] == [(r.product_id, r.reason) for r in expected.values()][: slot.length]
 
 
 def test_nine_hundred_sold_out_products_do_not_hide_what_comes_after_them() -> None:
@@ -153,6 +154,13 @@ def test_the_fallback_obeys_rules_and_filters() -> None:
     slot = slot_of("for_you", filters={"brands": ["Acme"]})
     assert ids(query, slot) == ["a"]
     assert ids(query, slot, rules_of(bought_within_days=2)) == []
+
+
+def test_who_sorts_by_score_gets_the_list_as_it_stands() -> None:
+    catalog = [CatalogProduct(product_id, listed_at_ms=NOW_MS) for product_id in ("seen0", "trend0", "new1", "new2")]
+    query = ask(person(looked(1)), catalog, models=models_of({"trend0": 0.25}))
+    found = recommend(query, slot_of("recently_viewed", "trending"), NO_RULES).recommendations
+    assert [(r.product_id, r.score) for r in found] == [("seen0", 1.0), ("trend0", 0.25), ("new1", 0.25), ("new2", 0.25)]
 
 
 # ---------------------------------------------------------------------- boosts
