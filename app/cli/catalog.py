@@ -20,12 +20,16 @@ from app.cli.feeds import ENDINGS, BadRow, Feed, Format, GoodRow
 from app.cli.output import print_json, printable
 from app.cli.settings_option import settings_options
 from app.cli.topic_reader import read_topic
-from app.domain.product_validation import KEY_SEPARATOR
+from app.domain.catalog import CatalogProduct
+from app.domain.catalog_fold import catalog_product, fold_product, new_entry
+from app.domain.product_validation import KEY_SEPARATOR, decode_product, product_id_of
 from app.errors import BrokerError, CommandError
 from app.settings import Settings
 from app.streams.product_records import deletion_of, record_of
-from app.streams.publisher import Publisher, Record
+from app.streams.publisher import Publisher, Record, partition_of
 from app.streams.topics import TopicNames
+from app.web.products import product_json
+from tidings.products.v1.product_pb2 import Product
 
 EPILOG = """
 \b
@@ -34,6 +38,7 @@ Examples:
   tidings catalog load feed.xml.gz --replace         what is not in the feed is taken away
   tidings catalog load prices.csv --delta            id, price, in_stock: the other fields stay
   tidings catalog load products.jsonl --report bad.jsonl
+  tidings catalog show 987
 """
 
 LOAD_EPILOG = """
@@ -65,7 +70,7 @@ _MAX_SHOWN = 20
 
 @click.group(epilog=EPILOG)
 def catalog() -> None:
-    """Load the shop's products."""
+    """Load the shop's products, and show what is known of one."""
 
 
 @dataclass
@@ -195,6 +200,30 @@ def _rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@catalog.command()
+@settings_options
+@click.argument("product_id")
+def show(settings: Settings, product_id: str) -> None:
+    """Print what the products topic says of a product, as GET /v1/products answers, without asking a worker."""
+    product = asyncio.run(_product_of(settings, product_id))
+    if product is None:
+        raise CommandError(f"the products topic lists no {product_id!r}")
+    print_json(product_json(product))
+
+
+async def _product_of(settings: Settings, product_id: str) -> CatalogProduct | None:
+    kafka, key, entry = settings.kafka, product_id.encode(errors="replace"), new_entry(product_id)
+    async with aclosing(read_topic(kafka, TopicNames.of(kafka).products, partition_of(key, kafka.partitions))) as records:
+        async for record in records:
+            if record.key is None or product_id_of(record.key) != key:
+                continue
+            if record.value is None:
+                entry = new_entry(product_id) if record.key == key else entry
+            elif isinstance(found := decode_product(record.value, record.key, record.timestamp), Product):
+                fold_product(entry, found, record.timestamp)
+    return catalog_product(entry)
 
 
 class _Progress:

@@ -17,8 +17,8 @@ _QUIET_MS = 500
 _MAX_END_POLLS = 20
 
 
-async def read_topic(kafka: KafkaSettings, topic: str) -> AsyncGenerator[ConsumerRecord, None]:
-    """Every record, oldest first within a partition.
+async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = None) -> AsyncGenerator[ConsumerRecord, None]:
+    """Every record of the topic, or of one partition, oldest first within a partition.
 
     Raises CommandError without the topic, BrokerError when the broker does not answer.
     """
@@ -36,7 +36,8 @@ async def read_topic(kafka: KafkaSettings, topic: str) -> AsyncGenerator[Consume
             if topic not in await consumer.topics():
                 raise CommandError(f"there is no topic {topic} on {kafka.bootstrap_servers}: run `tidings topics create`")
             # Asked for by number: a broker that creates what it is asked about has already been asked for the list.
-            partitions = [TopicPartition(topic, number) for number in range(kafka.partitions)]
+            numbers = range(kafka.partitions) if partition is None else [partition]
+            partitions = [TopicPartition(topic, number) for number in numbers]
             consumer.assign(partitions)
         ends = await _ends(consumer, partitions, kafka)
         await consumer.seek_to_beginning(*partitions)

@@ -173,6 +173,22 @@ def test_replace_takes_away_what_the_feed_does_not_name_and_nothing_else(install
     assert json.loads(installation.tidings("catalog", "load", str(second), "--replace", "--json").stdout)["deleted"] == 0
 
 
+def test_show_prints_what_the_topic_says_after_every_change(installation: Installation, tmp_path: Path) -> None:
+    assert installation.tidings("topics", "create").exit_code == 0
+    whole, prices = tmp_path / "whole.jsonl", tmp_path / "prices.csv"
+    products = [{"id": f"p{n}", "title": f"Product {n}", "price": "5 EUR", "brand": "Acme"} for n in range(9)]
+    whole.write_text("\n".join(map(json.dumps, products)))
+    prices.write_text("id,price,in_stock\np3,4 EUR,no\n")
+    assert installation.tidings("catalog", "load", str(whole)).exit_code == 0
+    assert installation.tidings("catalog", "load", str(prices), "--delta").exit_code == 0
+    shown = json.loads(installation.tidings("catalog", "show", "p3").stdout)
+    assert (shown["product"]["title"], shown["product"]["brand"], shown["product"]["in_stock"]) == ("Product 3", "Acme", False)
+    assert [entry["price"]["minor_units"] for entry in shown["prices"]] == [500, 400]
+    unknown = installation.tidings("catalog", "show", "p9")
+    assert unknown.exit_code == 1
+    assert "'p9'" in unknown.output
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
