@@ -100,10 +100,11 @@ class Tally:
 @click.option("--format", "format_", type=click.Choice(sorted(set(ENDINGS.values()))), help="If the name does not tell it.")
 @click.option("--delta", is_flag=True, help="Rows say some fields of a product; the others stay as they are.")
 @click.option("--replace", is_flag=True, help="Take away the products that the feed does not name.")
+@click.option("--yes", is_flag=True, help="With --replace: also if more than half of the products go.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path, dir_okay=False), help="Write each bad row there, as JSON Lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def load(
-    settings: Settings, file: Path, format_: Format | None, delta: bool, replace: bool, report_file: Path | None, as_json: bool
+    settings: Settings, file: Path, format_: Format | None, delta: bool, replace: bool, yes: bool, report_file: Path | None, as_json: bool
 ) -> None:
     """Write the products of a feed to Kafka. Ctrl-C stops it cleanly and says how far it came."""
     if delta and replace:
@@ -113,7 +114,7 @@ def load(
     report = _opened(report_file)
     try:
         with _Progress(Console(stderr=True), feed, tally) as advance, _rare_collections():
-            asyncio.run(_load(settings, feed, tally, replace, report, advance))
+            asyncio.run(_load(settings, feed, tally, report, advance, replace=replace, yes=yes))
     except KeyboardInterrupt:
         interrupted = True
     except BrokerError as exc:
@@ -126,7 +127,7 @@ def load(
 
 
 async def _load(
-    settings: Settings, feed: Feed, tally: Tally, replace: bool, report: TextIO | None, advance: Callable[[], None]
+    settings: Settings, feed: Feed, tally: Tally, report: TextIO | None, advance: Callable[[], None], *, replace: bool, yes: bool
 ) -> None:
     def acknowledged(count: int) -> None:
         tally.written += count
@@ -138,11 +139,12 @@ async def _load(
     async with Publisher.of_products(settings) as publisher:
         # Before the first is written: what is added meanwhile by others is not taken away.
         surplus = await _listed_ids(settings) if replace else set()
+        listed = len(surplus)
         await publisher.publish_all(_records(feed, tally, surplus, report, publisher.partitions), acknowledged=acknowledged)
-        if replace and not (refusal := _why_not_replaced(tally)):
+        if replace:
+            tally.kept_all = _why_not_replaced(tally, len(surplus), listed, yes)
+        if replace and not tally.kept_all:
             await publisher.publish_all((deletion_of(name, publisher.partitions) for name in sorted(surplus)), acknowledged=deleted)
-        elif replace:
-            tally.kept_all = refusal
 
 
 def _records(feed: Feed, tally: Tally, surplus: set[str], report: TextIO | None, partitions: int) -> Iterator[Record]:
@@ -168,12 +170,17 @@ def _records(feed: Feed, tally: Tally, surplus: set[str], report: TextIO | None,
         tally.broken = str(exc)  # what came before it is good, and is written
 
 
-def _why_not_replaced(tally: Tally) -> str:
+def _why_not_replaced(tally: Tally, surplus: int, listed: int, yes: bool) -> str:
+    """A feed that may be incomplete, or is likely to be, takes nothing away; "" if it is none."""
     if tally.broken:
         return "the feed could not be read to its end"
     if tally.nameless:
         return f"the product of {tally.nameless:,} bad row(s) cannot be told"
-    return "" if tally.written else "the feed has no good row"
+    if not tally.written:
+        return "the feed has no good row"
+    if surplus * 2 > listed and not yes:
+        return f"that would be {surplus:,} of the {listed:,} products there were: say --yes if it is meant"
+    return ""
 
 
 async def _listed_ids(settings: Settings) -> set[str]:
@@ -277,7 +284,7 @@ def _tell(feed: Feed, tally: Tally, seconds: float, report_file: Path | None, as
     if tally.broken:
         click.echo(f"Error: {printable(tally.broken)}", err=True)
     if tally.kept_all:
-        click.echo(f"nothing was taken away, for {tally.kept_all}", err=True)
+        click.echo(f"nothing was taken away: {tally.kept_all}", err=True)
     gone = f", {tally.deleted:,} taken away" if tally.deleted else ""
     bad = f", {tally.bad:,} bad" if tally.bad else ""
     click.echo(f"{tally.rows:,} rows: {tally.written:,} products written{bad}{gone} in {seconds:.1f} s, {rate:,.0f} products/s")

@@ -195,6 +195,7 @@ def test_show_prints_what_the_topic_says_after_every_change(installation: Instal
         ("feed.csv", "id,title\np1,x\n,nameless\n", "cannot be told"),
         ("feed.csv", "id,price\np1,cheap\n", "no good row"),
         ("feed.xml", "<rss><channel><item><id>p1</id></item><item>", "read to its end"),
+        ("feed.csv", "id,title\nq,New\n", "2 of the 2 products there were: say --yes"),
     ],
 )
 def test_a_feed_that_may_be_incomplete_takes_nothing_away(
@@ -209,7 +210,19 @@ def test_a_feed_that_may_be_incomplete_takes_nothing_away(
     assert result.exit_code == 1
     assert "nothing was taken away" in result.output
     assert why in result.output
-    assert set(listed(installation)) == {"p1", "p2"}
+    assert set(listed(installation)) >= {"p1", "p2"}
+
+
+def test_most_products_are_taken_away_only_if_that_is_said_to_be_meant(installation: Installation, tmp_path: Path) -> None:
+    assert installation.tidings("topics", "create").exit_code == 0
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("id,title\n" + "".join(f"p{n},Product {n}\n" for n in range(10)))
+    second.write_text("id,title\np1,New\n")
+    assert installation.tidings("catalog", "load", str(first), "--replace").exit_code == 0
+    assert installation.tidings("catalog", "load", str(second), "--replace").exit_code == 1
+    assert len(listed(installation)) == 10
+    assert installation.tidings("catalog", "load", str(second), "--replace", "--yes").exit_code == 0
+    assert set(listed(installation)) == {"p1"}
 
 
 def test_what_came_before_a_feed_broke_off_is_written(installation: Installation, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def tidings(*arguments: str) -> Result:
         ["dead-letters", "list"],
         ["dead-letters", "show", "tidings.events.v1/0/1"],
         ["dead-letters", "replay", "--all", "--yes"],
+        ["catalog", "show", "shoes"],
         ["send", "--user", "ada", "--event", "product_viewed", "--product", "shoes"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
