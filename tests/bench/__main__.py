@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from app.errors import TidingsError
+from tests.bench.catalog import CatalogPlan, measure_catalog
 from tests.bench.harness import PARTITIONS, BenchError, Cores, Harness, Measured
 from tests.bench.latency import Plan, measure_latency
 from tests.bench.path import JOBS as PATH_JOBS
@@ -29,7 +30,7 @@ from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
 
-JOBS = (BARE, *PATH_JOBS, "stages", "latency")
+JOBS = (BARE, *PATH_JOBS, "stages", "latency", "catalog")
 _WIDTH = 140
 DESCRIPTION = "Measure Tidings and its peers on one Apache Kafka: in turn, in pairs, each on a core of its own, each result checked."
 
@@ -46,6 +47,7 @@ class Sizes:
     load: float = 0.5
     #: What the load is a part of, in events a second; 0: find out what the worker keeps up with.
     capacity: float = 0.0
+    catalog: CatalogPlan = field(default_factory=CatalogPlan)
     #: Of the systems that are given fewer events.
     max_events: int | None = None
 
@@ -54,6 +56,10 @@ class Sizes:
 QUICK = Sizes(
     bare=((200, 4_000), (2_000, 4_000)), path=(200, 2_000), stage_turns=1, max_events=1_000,
     plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50), capacity=20.0,
+    catalog=CatalogPlan(
+        products=6_000, changes_per_second=100, events_per_second=20, probes=3, alone_seconds=2, burst_events=500, pairs=1,
+        worker=Plan(users=200, warm_up_events=500),
+    ),
 )
 
 
@@ -109,6 +115,12 @@ class Bench:
                 except BenchError as exc:
                     self.failed = str(exc)  # what was measured before it stands
                 progress.advance(task)
+            if "catalog" in self._jobs:
+                try:
+                    self.results.catalog = await measure_catalog(self._harness, self._sizes.catalog, say)
+                except BenchError as exc:
+                    self.failed = str(exc)
+                progress.advance(task)
 
     def _turns(self) -> list[_Turn]:
         """A round: every job of ours right after the other systems, and right before them, so that what it is held against was measured
@@ -140,7 +152,7 @@ class Bench:
 
     def _steps(self) -> int:
         stages = self._sizes.stage_turns * len(Stage) if "stages" in self._jobs else 0
-        return len(self._turns()) * self._pairs + stages + ("latency" in self._jobs)
+        return len(self._turns()) * self._pairs + stages + ("latency" in self._jobs) + ("catalog" in self._jobs)
 
 
 @dataclass(frozen=True)

@@ -71,23 +71,23 @@ class Latency:
 
 async def measure_latency(harness: Harness, load: float, capacity: float, plan: Plan, say: Callable[[str], None]) -> list[Latency]:
     """One worker at ``load`` times the ``capacity`` (events a second; 0: find it). Raises BenchError when a probe is lost."""
-    async with _worker(harness, plan, say) as (worker, feed):
-        flowing = _Flow(worker, feed)
+    async with running_worker(harness, plan, say) as (worker, feed):
+        flowing = Flow(worker, feed)
         flow = asyncio.create_task(flowing.run())
         try:
             if not capacity:
                 capacity = await find_capacity(flowing, say)
-                await _until_idle(worker)
+                await until_idle(worker)
             flowing.rate = rate = load * capacity
             await asyncio.sleep(2)
             say(f"{plan.probes} probes at {rate:,.0f} events/s")
             used = worker.cpu_seconds(), time.monotonic()
             probed = await _probes(worker, feed, plan)
-            core = _core(worker, *used)
+            core = core_used(worker, *used)
             say(f"{plan.views} views at {rate:,.0f} events/s")
             used = worker.cpu_seconds(), time.monotonic()
             viewed = await _views(worker, plan)
-            view_core = _core(worker, *used)
+            view_core = core_used(worker, *used)
             if flow.done():
                 raise BenchError(f"the feeder ended: {flow.exception()!r}")
         finally:
@@ -115,7 +115,7 @@ def _quantiles(measure: str, load: float, rate: float, core: float, seconds: lis
 
 
 @dataclass(frozen=True)
-class _Worker:
+class RunningWorker:
     """A running `tidings worker` and what its views and its webhook receiver say."""
 
     pid: int
@@ -152,18 +152,18 @@ class _Worker:
 
 
 @dataclass(frozen=True)
-class _Feed:
+class Feed:
     producer: AIOKafkaProducer
     topic: str
     records: Iterator[Record]
 
 
-def _core(worker: _Worker, cpu_seconds: float, since: float) -> float:
+def core_used(worker: RunningWorker, cpu_seconds: float, since: float) -> float:
     return (worker.cpu_seconds() - cpu_seconds) / (time.monotonic() - since)
 
 
 @asynccontextmanager
-async def _worker(harness: Harness, plan: Plan, say: Callable[[str], None]) -> AsyncIterator[tuple[_Worker, _Feed]]:
+async def running_worker(harness: Harness, plan: Plan, say: Callable[[str], None]) -> AsyncIterator[tuple[RunningWorker, Feed]]:
     """A worker that has folded the warm-up events, and the events that come after them."""
     name, port = harness.new_name("worker"), free_port()
     async with harness.receiver() as receiver_url:
@@ -185,28 +185,28 @@ async def _worker(harness: Harness, plan: Plan, say: Callable[[str], None]) -> A
         async with harness.process(command, name) as process, aiohttp.ClientSession(headers=headers) as session:
             await producer.start()
             try:
-                worker = _Worker(process.pid, f"http://127.0.0.1:{port}", receiver_url, session, plan.warm_up_events)
+                worker = RunningWorker(process.pid, f"http://127.0.0.1:{port}", receiver_url, session, plan.warm_up_events)
                 say(f"warming up: {plan.warm_up_events:,} events")
                 await _until_warm(worker, process, plan.warm_up_events)
-                yield worker, _Feed(producer, topic, events)
+                yield worker, Feed(producer, topic, events)
             finally:
                 await producer.stop()
         await delete_topics(harness.bootstrap_servers, name)
 
 
-async def _until_warm(worker: _Worker, process: asyncio.subprocess.Process, events: int) -> None:
+async def _until_warm(worker: RunningWorker, process: asyncio.subprocess.Process, events: int) -> None:
     """All folded, ranked and delivered."""
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline and process.returncode is None:
         with suppress(aiohttp.ClientError):
             if await worker.metric("tidings_events_total{") >= events:
-                await _until_idle(worker)
+                await until_idle(worker)
                 return
         await asyncio.sleep(0.5)
     raise BenchError(f"the worker was not done with {events} warm-up events within {_READY_SECONDS:g} s")
 
 
-async def _until_idle(worker: _Worker) -> None:
+async def until_idle(worker: RunningWorker) -> None:
     """Nothing left to rank or to deliver."""
     try:
         async with asyncio.timeout(_READY_SECONDS):
@@ -218,10 +218,10 @@ async def _until_idle(worker: _Worker) -> None:
         raise BenchError(f"the worker was not done with its backlog within {_READY_SECONDS:g} s") from None
 
 
-class _Flow:
+class Flow:
     """Events sent at a rate that may change, until cancelled."""
 
-    def __init__(self, worker: _Worker, feed: _Feed) -> None:
+    def __init__(self, worker: RunningWorker, feed: Feed) -> None:
         self.rate = 0.0
         self._worker = worker
         self._feed = feed
@@ -254,7 +254,7 @@ class _Flow:
         return max(0.0, self._sent + self._worker.warm_up_events - applied) + max(due, late * self.rate)
 
 
-async def _probes(worker: _Worker, feed: _Feed, plan: Plan) -> dict[str, list[float]]:
+async def _probes(worker: RunningWorker, feed: Feed, plan: Plan) -> dict[str, list[float]]:
     """From sending an event of a new user to its view, and to the first body with that user at the webhook receiver."""
     tasks: list[asyncio.Task[float]] = []
     due_at: dict[str, float] = {}
@@ -281,7 +281,7 @@ async def _probes(worker: _Worker, feed: _Feed, plan: Plan) -> dict[str, list[fl
     return {"view": [task.result() for task in tasks], "delivery": [arrived[user_id] - due for user_id, due in due_at.items()]}
 
 
-async def _probe(worker: _Worker, feed: _Feed, user_id: str, i: int, due: float) -> float:
+async def _probe(worker: RunningWorker, feed: Feed, user_id: str, i: int, due: float) -> float:
     event = Event(event_id=f"{user_id}-event", user_id=user_id, occurred_at_ms=FIRST_EVENT_MS + i, source="bench")
     event.product_viewed.product_id = f"product-{i % 50}"
     key = user_id.encode()
@@ -291,7 +291,7 @@ async def _probe(worker: _Worker, feed: _Feed, user_id: str, i: int, due: float)
     return time.monotonic() - due
 
 
-async def _views(worker: _Worker, plan: Plan) -> list[float]:
+async def _views(worker: RunningWorker, plan: Plan) -> list[float]:
     tasks, began = [], time.monotonic()
     for i in range(plan.views):
         due = began + i / plan.views_per_second
@@ -300,6 +300,6 @@ async def _views(worker: _Worker, plan: Plan) -> list[float]:
     return list(await asyncio.gather(*tasks))
 
 
-async def _view(worker: _Worker, user_id: str, due: float) -> float:
+async def _view(worker: RunningWorker, user_id: str, due: float) -> float:
     await worker.event_count(user_id)
     return time.monotonic() - due

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.catalog import CatalogFigures, catalog_table
 from tests.bench.harness import Cores, Measured
 from tests.bench.latency import Latency, as_json
 from tests.bench.systems import TIDINGS
@@ -56,6 +57,7 @@ class Results:
     #: Of each stage, one for each turn of all stages.
     stages: dict[Stage, list[Measured]] = field(default_factory=dict)
     latency: list[Latency] = field(default_factory=list)
+    catalog: CatalogFigures | None = None
 
     def samples(self) -> dict[Key, list[Measured]]:
         found: dict[Key, list[Measured]] = {}
@@ -123,6 +125,7 @@ class Results:
                 for stage, total, own in self.stage_costs()
             ],
             "latency": [as_json(latency) for latency in self.latency],
+            "catalog": self.catalog.as_json() if self.catalog else None,
             "machine": self.machine(),
         }
 
@@ -142,6 +145,8 @@ class Results:
             console.print(self._per_event(), soft_wrap=True)
         if self.latency:
             console.print(_latency_table(self.latency))
+        if self.catalog:
+            console.print(catalog_table(self.catalog))
 
     def _runs_table(self) -> Table:
         table = _table("Median of the rounds; one core for the system, one for the broker", "job", "users", "system")

@@ -38,6 +38,9 @@ def test_a_quick_run_measures_every_job_of_every_system_and_writes_it_down(apach
     latency = {one["measure"]: one for one in written["latency"]}
     assert set(latency) == {"event_to_view", "event_to_delivery", "view"}
     assert all(one["load"] == 0.5 and 0 < one["p50_ms"] <= one["p99_ms"] for one in latency.values())
+    catalog = written["catalog"]
+    assert catalog["products"] == 6_000
+    assert all(catalog[key] > 0 for key in ("load_seconds", "changes_sent_per_second", "probe_p50_ms", "burst_events_per_second"))
     assert [stage["stage"] for stage in written["stages"]] == list(Stage)
     ours = {(job, users) for job, users, system in runs if system == "tidings"}
     assert {(ratio["job"], ratio["users"]) for ratio in written["ratios"]} == ours
