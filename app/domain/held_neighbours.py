@@ -10,6 +10,7 @@ by putting these bytes one after the other, each as a field of a UserNeighbours 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
 from typing import NamedTuple
 
@@ -87,15 +88,16 @@ class HeldNeighbours:
 
     # What ranking asks (app/domain/ranking.py: NeighbourSource) ----------------------------------------------------------------
 
-    def neighbours(self, product_id: str) -> tuple[float, list[str], list[float]] | None:
+    def neighbours(self, product_id: str) -> tuple[float, dict[str, float]] | None:
         held = self.answers.get(product_id) or self.second_hop.get(product_id)
         if held is None:
             return None
         message = held.message()
-        return 1.0, message.neighbour_ids[:], message.scores[:]
+        return 1.0, dict(zip(message.neighbour_ids[:], message.scores[:], strict=False))
 
-    def damp(self, scores: dict[str, float]) -> None:
-        """How popular a neighbour is, an answer does not say."""
+    def damped(self, scores: dict[str, float]) -> Collection[float]:
+        """As they are: how popular a neighbour is, an answer does not say."""
+        return scores.values()
 
     def together(self, product_id: str) -> tuple[int, dict[str, int]]:
         if (held := self.answers.get(product_id)) is None:

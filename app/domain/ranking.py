@@ -8,11 +8,11 @@ in for the session, returns reach further back and have a model of their own, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from math import exp
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from app.domain.fields import profiling_is_denied
 from app.domain.models import START_LINKED, GlobalModels
@@ -44,19 +44,22 @@ _NEARLY = 1.0 - 1e-12
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 #: From a tuple of its fields, in half the time of the constructor.
 _recommendation: Callable[[tuple[str, float, Reason]], Recommendation] = partial(tuple.__new__, Recommendation)
+_reason: Callable[[tuple[Any, ...]], Reason] = partial(tuple.__new__, Reason)
+#: The rest of a reason that says no more than its kind and cause.
+_NO_MORE = Reason(REASON_KIND_ALSO_VIEWED)[2:]
 
-#: A factor, neighbour ids and weights: the score of ids[i] is factor * weights[i].
-ScoredList = tuple[float, Sequence[str], Sequence[float]]
+#: A factor, and weights by product: a neighbour's score is factor * weight.
+ScoredLinks = tuple[float, Mapping[str, float]]
 
 
 class NeighbourSource(Protocol):
     """Where the neighbours of a product are read: the lists held for a person (app/domain/held_neighbours.py), or live items."""
 
-    def neighbours(self, product_id: str) -> ScoredList | None:
+    def neighbours(self, product_id: str) -> ScoredLinks | None:
         """None if nothing is known of the product."""
 
-    def damp(self, scores: dict[str, float]) -> None:
-        """Lower the scores of popular products in place, if their popularity is known here."""
+    def damped(self, scores: dict[str, float]) -> Collection[float]:
+        """The scores in their order, those of popular products lowered if their popularity is known here."""
 
     def together(self, product_id: str) -> tuple[int, Mapping[str, int]]:
         """How often the product was visited, and how many of these visits each of its neighbours shared; (0, {}) if nothing is known."""
@@ -91,73 +94,88 @@ def rank(profile: Profile, source: NeighbourSource, models: GlobalModels, now_ms
 
 
 def rank_situation(situation: Situation, models: GlobalModels, source: NeighbourSource, length: int) -> list[Recommendation]:
-    """The best ``length`` products in a situation, the neighbours read from ``source``.
+    """The best ``length`` products in a situation, the neighbours read from ``source``, with their reasons.
 
     It runs once for every dirty user. tests/unit/domain/plain_ranking.py says the same in plain words, and agrees to the last bit.
     """
-    session, earlier = situation
-    context: Collection[str]
-    seen_now: Mapping[str, float]
-    trends: Mapping[str, float]
-    if session:
-        # The cells are those of the newest 12 distinct products, which are the context, too.
-        context = seen_now = {product_id: models.session_return[cell] for product_id, cell in session_cells(session).items()}
-        lists = _lists_of(context, _IN_SESSION, source)
-        trends = _NOTHING
-        linked_part = max(_MIN_NEW, 1.0 - sum(seen_now.values()))
-        seen_before = {product_id: models.history_return[cell] for product_id, cell in history_cells(earlier, session).items()}
-    else:
-        seen_now = _NOTHING
-        context = _newest_distinct(earlier, MAX_CONTEXT)
-        lists = _lists_of(context, _AT_START, source)
-        trends = models.trending_scores
-        linked_part = START_LINKED
-        seen_before = {product_id: models.start_return[cell] for product_id, cell in start_cells(earlier).items()}
-    linked, expanded = _link_scores(context, lists, source)
-    source.damp(linked)
-    for product_id in seen_now:
-        if product_id in linked:
-            del linked[product_id]
-    # Scores by link are brought to the sum that returns leave to new products.
-    scale = linked_part / (sum(linked.values()) or 1.0)
-
-    # What cannot be among the best, whatever all are multiplied by, is below the floor.
-    floor = sorted(linked.values(), reverse=True)[length - 1] * _NEARLY if len(linked) > length else 0.0
-    scores = {product_id: score * scale for product_id, score in linked.items() if score >= floor}
-    scores.update(seen_now)
-    for part in (seen_before, trends):
-        for product_id, score in part.items():
-            if product_id in scores:
-                scores[product_id] += score
-            elif product_id in linked:
-                scores[product_id] = linked[product_id] * scale + score
-            else:
-                scores[product_id] = score
-    best = _best(scores, length)
-
-    by_link = {product_id for _, product_id in best if product_id in linked}
-    for part in (seen_before, trends):
-        for product_id in by_link & part.keys():
-            if part[product_id] > linked[product_id] * scale:
-                by_link.remove(product_id)
-    causes = _causes(by_link, lists, expanded)
-    also_viewed = {origin: Reason(REASON_KIND_ALSO_VIEWED, origin) for origin in set(causes.values())}
-
-    times: Counter[str] | None = None
-    recommendations = []
-    for negative, product_id in best:
-        if product_id in causes:
-            reason = also_viewed[causes[product_id]]
-        elif product_id not in seen_now and trends.get(product_id, 0.0) > seen_before.get(product_id, 0.0):
-            reason = _TRENDS
-        else:
-            if times is None:
-                times = Counter(session + earlier)
-            reason = Reason(REASON_KIND_SEEN_NOW if product_id in seen_now else REASON_KIND_SEEN_BEFORE, "", times[product_id])
-        recommendations.append(_recommendation((product_id, -negative, reason)))
+    scored = score_situation(situation, models, source, length)
+    best, scores = scored.best, scored.scores
+    reasons = _link_reasons(scored)
+    if len(reasons) < len(best):
+        _add_other_reasons(reasons, situation, scored)
+    columns = zip(best, map(scores.__getitem__, best), map(reasons.__getitem__, best), strict=True)
+    recommendations = list(map(_recommendation, columns))
     if len(recommendations) < length:
         _fill(recommendations, scores, models, length)
     return recommendations
+
+
+class Scored(NamedTuple):
+    """The best products, best first, and how they came to be."""
+
+    best: list[str]
+    #: Final scores of these and some more.
+    scores: dict[str, float]
+    #: Scores by links alone, and what these count in the final ones.
+    linked: dict[str, float]
+    scale: float
+    #: Products of the context with their links, and the same of the second hop.
+    lists: Sequence[tuple[str, ScoredLinks]]
+    expanded: Sequence[tuple[str, ScoredLinks]]
+    seen_now: Mapping[str, float]
+    seen_before: Mapping[str, float]
+    trends: Mapping[str, float]
+
+
+def score_situation(situation: Situation, models: GlobalModels, source: NeighbourSource, length: int) -> Scored:
+    """The best ``length`` products in a situation; fewer where no more have a score. Without reasons."""
+    session, earlier = situation
+    seen_now: Mapping[str, float]
+    seen_before: Mapping[str, float]
+    if session:
+        # The cells are those of the newest 12 distinct products, which are the context, too.
+        chances = models.session_return
+        seen_now = {product_id: chances[cell] for product_id, cell in session_cells(session).items()}
+        lists, expanded, linked = _follow_links(seen_now, _IN_SESSION, source)
+        # A product of the session stands in the list once, with its chance to return.
+        for product_id in seen_now:
+            if product_id in linked:
+                del linked[product_id]
+        # Scores by link are brought to the sum that returns leave to new products.
+        linked_part = max(_MIN_NEW, 1.0 - sum(seen_now.values()))
+        seen_before = _seen_before(models.history_return, history_cells(earlier, session)) if earlier else _NOTHING
+        trends = _NOTHING
+    else:
+        seen_now = _NOTHING
+        lists, expanded, linked = _follow_links(_newest_distinct(earlier, MAX_CONTEXT), _AT_START, source)
+        linked_part = START_LINKED
+        seen_before = _seen_before(models.start_return, start_cells(earlier))
+        trends = models.trending_scores
+    values = source.damped(linked)
+    scale = linked_part / (sum(values) or 1.0)
+
+    # What cannot be among the best, whatever all are multiplied by, is below the floor.
+    if len(linked) > length:
+        floor = sorted(values, reverse=True)[length - 1] * _NEARLY
+        scores = {product_id: score * scale for product_id, score in zip(linked, values, strict=True) if score >= floor}
+    else:
+        scores = {product_id: score * scale for product_id, score in zip(linked, values, strict=True)}
+    scores.update(seen_now)
+    if seen_before or trends:
+        linked = dict(zip(linked, values, strict=True))
+        for part in (seen_before, trends):
+            for product_id, score in part.items():
+                if product_id in scores:
+                    scores[product_id] += score
+                elif product_id in linked:
+                    scores[product_id] = linked[product_id] * scale + score
+                else:
+                    scores[product_id] = score
+    return Scored(_best(scores, length), scores, linked, scale, lists, expanded, seen_now, seen_before, trends)
+
+
+def _seen_before(chances: Sequence[float], cells: Mapping[str, int]) -> dict[str, float]:
+    return {product_id: chances[cell] for product_id, cell in cells.items()}
 
 
 def _newest_distinct(products: list[str], count: int) -> list[str]:
@@ -169,76 +187,122 @@ def _newest_distinct(products: list[str], count: int) -> list[str]:
     return list(found)[:count]
 
 
-def _lists_of(context: Iterable[str], decay: Sequence[float], source: NeighbourSource) -> list[tuple[str, ScoredList]]:
-    """Each context product that has neighbours, with them; the factor includes what the product's rank counts."""
-    lists = []
-    for worth, product_id in zip(decay, context, strict=False):
-        found = source.neighbours(product_id)
-        if found is not None:
-            factor, ids, weights = found
-            lists.append((product_id, (worth * factor, ids, weights)))
-    return lists
+def _follow_links(
+    context: Collection[str], decay: Sequence[float], source: NeighbourSource
+) -> tuple[list[tuple[str, ScoredLinks]], list[tuple[str, ScoredLinks]], dict[str, float]]:
+    """Of each context product that has neighbours, these, and the same of the best of these where there were few; and the scores that
+    all of them come to. The factor of a product includes what its rank counts.
 
-
-def _link_scores(
-    context: Collection[str], lists: Sequence[tuple[str, ScoredList]], source: NeighbourSource
-) -> tuple[dict[str, float], list[tuple[str, ScoredList]]]:
-    """Scores of the neighbours, and the lists of the second hop where there were few."""
+    The loops below are most of a ranking.
+    """
+    lists: list[tuple[str, ScoredLinks]] = []
     scores: dict[str, float] = {}
-    for _, (factor, ids, weights) in lists:
-        for product_id, weight in zip(ids, weights, strict=True):
-            if product_id in scores:
-                scores[product_id] += factor * weight
+    neighbours = source.neighbours
+    for worth, product_id in zip(decay, context, strict=False):
+        if (found := neighbours(product_id)) is None:
+            continue
+        factor, links = found
+        factor *= worth
+        lists.append((product_id, (factor, links)))
+        if not scores:
+            scores = {other: factor * weight for other, weight in links.items()}
+            continue
+        for other, weight in links.items():
+            if other in scores:
+                scores[other] += factor * weight
             else:
-                scores[product_id] = factor * weight
-    expanded: list[tuple[str, ScoredList]] = []
-    if 0 < len(scores) < _ENOUGH_CANDIDATES:
-        for negative, middle in _best(scores, _EXPANDED):
-            if (found := source.neighbours(middle)) is not None:
-                factor, ids, weights = found
-                expanded.append((middle, (-negative * _SECOND_HOP * factor, ids, weights)))
-        for _, (factor, ids, weights) in expanded:
-            for product_id, weight in zip(ids, weights, strict=True):
-                if product_id in scores:
-                    if product_id not in context:
-                        scores[product_id] += factor * weight
-                elif product_id not in context:
-                    scores[product_id] = factor * weight
-    return scores, expanded
+                scores[other] = factor * weight
+    expanded: list[tuple[str, ScoredLinks]] = []
+    if not 0 < len(scores) < _ENOUGH_CANDIDATES:
+        return lists, expanded, scores
+    for middle in _best(scores, _EXPANDED):
+        if (found := neighbours(middle)) is not None:
+            factor, links = found
+            expanded.append((middle, (scores[middle] * _SECOND_HOP * factor, links)))
+    # The second hop does not lead back: cheaper undone for the few products of the context than avoided for every link.
+    first_hop = [(product_id, scores.get(product_id)) for product_id in context]
+    for _, (factor, links) in expanded:
+        for other, weight in links.items():
+            if other in scores:
+                scores[other] += factor * weight
+            else:
+                scores[other] = factor * weight
+    for product_id, score in first_hop:
+        if score is not None:
+            scores[product_id] = score
+        else:
+            scores.pop(product_id, None)
+    return lists, expanded, scores
 
 
-def _best(scores: dict[str, float], count: int) -> list[tuple[float, str]]:
-    """The best ``count`` as (negative score, product id), best first, ties by id."""
-    if len(scores) > count:
-        floor = sorted(scores.values(), reverse=True)[count - 1]
-        return sorted([(-score, product_id) for product_id, score in scores.items() if score >= floor])[:count]
-    return sorted([(-score, product_id) for product_id, score in scores.items()])
+def _best(scores: dict[str, float], count: int) -> list[str]:
+    """The best ``count``, best first, ties by id."""
+    best = sorted(scores, key=scores.__getitem__, reverse=True)
+    del best[count + 1 :]
+    if len(set(map(scores.__getitem__, best))) < len(best):
+        best = sorted(scores, key=lambda product_id: (-scores[product_id], product_id))
+    return best[:count]
 
 
-def _causes(wanted: set[str], lists: Sequence[tuple[str, ScoredList]], expanded: Sequence[tuple[str, ScoredList]]) -> dict[str, str]:
-    """For each product that links led to, the context product that contributed most (the newer at a tie), over a middle one if need be."""
+def _link_reasons(scored: Scored) -> dict[str, Reason]:
+    """Of each of the best that links led to, the context product that contributed most (the newer at a tie); where only a second hop leads
+    there, that of the first hop to the best product in between.
+    """
+    linked, scale, lists, expanded = scored.linked, scored.scale, scored.lists, scored.expanded
+    if not lists:
+        return {}
+    wanted = linked.keys() & scored.best
+    if not all(map(linked.__getitem__, wanted)):
+        wanted = {product_id for product_id in wanted if linked[product_id]}
+    for part in (scored.seen_before, scored.trends):
+        for product_id in wanted & part.keys() if part else ():
+            if part[product_id] > linked[product_id] * scale:
+                wanted.remove(product_id)
+    reasons = {origin: _reason((REASON_KIND_ALSO_VIEWED, origin, *_NO_MORE)) for origin, _ in lists}
+    if len(lists) == 1:
+        return dict.fromkeys(wanted, reasons[lists[0][0]])
     causes = _strongest(wanted, lists)
     if len(causes) < len(wanted):
-        middles = _strongest(wanted - causes.keys(), expanded)
+        left = wanted - causes.keys()
+        middles: dict[str, str] = {}
+        for middle, (factor, links) in expanded:
+            if factor > 0.0:
+                for product_id in left & links.keys():
+                    if links[product_id] > 0.0:
+                        middles[product_id] = middle
+                        left.remove(product_id)
+                if not left:
+                    break
         via = _strongest(set(middles.values()), lists)
-        causes.update((product_id, via[middle]) for product_id, middle in middles.items())
-    return causes
+        causes.update([(product_id, via[middle]) for product_id, middle in middles.items()])
+    return {product_id: reasons[origin] for product_id, origin in causes.items()}
 
 
-def _strongest(wanted: set[str], lists: Sequence[tuple[str, ScoredList]]) -> dict[str, str]:
+def _add_other_reasons(reasons: dict[str, Reason], situation: Situation, scored: Scored) -> None:
+    """Of each of the best that has none yet: it was seen now or before, or it trends."""
+    session, earlier = situation
+    seen_now, seen_before, trends = scored.seen_now, scored.seen_before, scored.trends
+    times = Counter(session + earlier) if earlier else None
+    for product_id in scored.best:
+        if product_id in reasons:
+            continue
+        if product_id not in seen_now and trends.get(product_id, 0.0) > seen_before.get(product_id, 0.0):
+            reasons[product_id] = _TRENDS
+        else:
+            kind = REASON_KIND_SEEN_NOW if product_id in seen_now else REASON_KIND_SEEN_BEFORE
+            seen = session.count(product_id) if times is None else times[product_id]
+            reasons[product_id] = _reason((kind, "", seen, *_NO_MORE[1:]))
+
+
+def _strongest(wanted: set[str], lists: Sequence[tuple[str, ScoredLinks]]) -> dict[str, str]:
     found: dict[str, str] = {}
     strength: dict[str, float] = {}
-    for origin, (factor, ids, weights) in lists:
-        for product_id, weight in zip(ids, weights, strict=True):
-            if product_id in wanted:
-                score = factor * weight
-                if product_id not in strength:
-                    if score > 0.0:
-                        strength[product_id] = score
-                        found[product_id] = origin
-                elif score > strength[product_id]:
-                    strength[product_id] = score
-                    found[product_id] = origin
+    for origin, (factor, links) in lists:
+        for product_id in wanted & links.keys():
+            score = factor * links[product_id]
+            if score > strength.get(product_id, 0.0):
+                strength[product_id] = score
+                found[product_id] = origin
     return found
 
 

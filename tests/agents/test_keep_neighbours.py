@@ -68,7 +68,7 @@ async def test_where_the_items_have_few_neighbours_the_best_are_asked_for_theirs
     bench.feed([Record(NAMES.neighbours, 0, 1, NOW_MS, None, encode_replies(answers))])
     assert asked(bench) == set(), "what answers a question asks nothing further"
     assert list(bench.lists("anna")) == ["few"]
-    assert bench.state.get(b"anna").neighbours("few0") == (1.0, ["few00", "few01", "few02"], [1.0] * 3)
+    assert bench.state.get(b"anna").neighbours("few0") == (1.0, dict.fromkeys(["few00", "few01", "few02"], 1.0))
     assert bench.dirty == [(b"anna", NOW_MS)] * MAX_QUESTIONS
 
 

@@ -3,49 +3,74 @@
 from __future__ import annotations
 
 from app.domain.decay import growth
-from app.domain.items import FREQUENCY_POWER, ItemState, neighbour_list
+from app.domain.items import COUNT_BITS, FREQUENCY_POWER, ItemState, neighbour_list, product_of
 from app.domain.plain_fold import PlainTables
-from app.domain.ranking import ScoredList
+from app.domain.ranking import ScoredLinks
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 #: delta: how much popular neighbours are lowered; here their popularity is known.
 _POPULARITY_POWER = -0.05
+#: In a day, a weight loses 1% and its damping 0.04%.
+_DAMPING_AGE_MS = 86_400_000
 
 
 class LiveItems:
-    """A NeighbourSource (app/domain/ranking.py) over items. Parsed lists are kept until their item changes."""
+    """A NeighbourSource (app/domain/ranking.py) over items. Parsed links are kept until their item changes."""
 
     def __init__(self, tables: PlainTables) -> None:
         self._items = tables.items
-        self._lists: dict[str, tuple[list[str], list[float], int, int]] = {}
+        #: The item's weight and window, and its links.
+        self._lists: dict[str, tuple[int, int, dict[str, float]]] = {}
+        #: What popularity leaves of a score, as of a time less than a day ago.
         self._damping: dict[str, float] = {}
-        self.now_ms = 0
+        self._damped_at_ms = 0
+        #: By wire id, one object for all who name a product.
+        self._names: dict[bytes, str] = {}
+        #: Of a window, what a weight is to be multiplied by at a time.
+        self._scales: dict[int, float] = {}
+        self._now_ms = 0
+
+    @property
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    @now_ms.setter
+    def now_ms(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        self._scales.clear()
+        if abs(now_ms - self._damped_at_ms) > _DAMPING_AGE_MS:
+            self._damping.clear()
+            self._damped_at_ms = now_ms
 
     def forget(self, product_id: str) -> None:
         """The item is about to change."""
         self._lists.pop(product_id, None)
         self._damping.pop(product_id, None)
 
-    def neighbours(self, product_id: str) -> ScoredList | None:
+    def neighbours(self, product_id: str) -> ScoredLinks | None:
         found = self._lists.get(product_id)
         if found is None:
             item = self._items.get(product_id)
             if item is None or not item.neighbours:
                 return None
-            links = item.weights()
-            found = list(links), [float(link) for link in links.values()], item.weight, item.window
-            self._lists[product_id] = found
-        ids, weights, weight, window = found
-        scale = 1.0 / growth(self.now_ms, window)
-        return scale / (weight * scale + 1.0) ** FREQUENCY_POWER, ids, weights
+            names = self._names
+            ids = [names.get(neighbour) or names.setdefault(neighbour, product_of(neighbour)) for neighbour in item.neighbours]
+            links = dict(zip(ids, [float(link >> COUNT_BITS) for link in item.neighbours.values()], strict=True))
+            found = self._lists[product_id] = item.weight, item.window, links
+        weight, window, links = found
+        scale = self._scales.get(window)
+        if scale is None:
+            scale = self._scales[window] = 1.0 / growth(self._now_ms, window)
+        return scale / (weight * scale + 1.0) ** FREQUENCY_POWER, links
 
-    def damp(self, scores: dict[str, float]) -> None:
-        known = self._damping
-        for product_id in scores:
-            factor = known.get(product_id)
-            if factor is None:
-                factor = known[product_id] = _damping(self._items.get(product_id))
-            scores[product_id] *= factor
+    def damped(self, scores: dict[str, float]) -> list[float]:
+        damping = self._damping
+        try:
+            return [score * damping[product_id] for product_id, score in scores.items()]
+        except KeyError:
+            for product_id in scores.keys() - damping.keys():
+                damping[product_id] = _damping(self._items.get(product_id), self._damped_at_ms)
+        return [score * damping[product_id] for product_id, score in scores.items()]
 
     def together(self, product_id: str) -> tuple[int, dict[str, int]]:
         item = self._items.get(product_id)
@@ -59,8 +84,5 @@ class LiveItems:
         return answer.purchase_count, answer.bought_ids[:], answer.bought_counts[:]
 
 
-def _damping(item: ItemState | None) -> float:
-    if item is None:
-        return 1.0
-    # As of the item's own last visit: at a power of 0.05, a month more or less is 1%.
-    return (item.weight / growth(item.last_visit_at_ms, item.window) + 1.0) ** _POPULARITY_POWER
+def _damping(item: ItemState | None, at_ms: int) -> float:
+    return 1.0 if item is None else (item.weight / growth(at_ms, item.window) + 1.0) ** _POPULARITY_POWER

@@ -49,9 +49,8 @@ def _links(query: Query, product_id: str) -> dict[str, float]:
     found = query.source.neighbours(product_id)
     if found is None or not found[1]:
         return {}
-    _, ids, weights = found
-    most = max(weights)
-    return {neighbour: weight / most for neighbour, weight in zip(ids, weights, strict=True)} if most > 0 else {}
+    most = max(found[1].values())
+    return {neighbour: weight / most for neighbour, weight in found[1].items()} if most > 0 else {}
 
 
 def _candidates(query: Query, seen: CatalogProduct, links: dict[str, float]) -> list[str]:

@@ -28,7 +28,7 @@ def plain_rank(situation: Situation, models: GlobalModels, source: NeighbourSour
         for middle in best_of(by_link)[:10]:
             second += links_from(middle, by_link[middle] * 0.4, source)
         by_link = summed([*links, *(link for link in second if link[1] not in context)])
-    source.damp(by_link)
+    by_link = dict(zip(by_link, source.damped(by_link), strict=True))
 
     seen_now = {product: models.session_return[cell] for product, cell in session_cells(session).items()}
     if session:
@@ -48,7 +48,7 @@ def plain_rank(situation: Situation, models: GlobalModels, source: NeighbourSour
     ranked = []
     for product in best_of(scores)[:length]:
         strongest = max(by_link.get(product, -1.0), seen_before.get(product, -1.0), trends.get(product, -1.0))
-        cause = cause_of(product, links, second) if by_link.get(product) == strongest else None
+        cause = cause_of(product, links, second) if by_link.get(product) == strongest and strongest > 0.0 else None
         if cause is not None:
             reason = Reason(ReasonKind.REASON_KIND_ALSO_VIEWED, cause)
         elif product in seen_now:
@@ -68,8 +68,8 @@ def links_from(product: str, factor: float, source: NeighbourSource) -> list[Lin
     found = source.neighbours(product)
     if found is None:
         return []
-    own_factor, ids, weights = found
-    return [(product, neighbour, factor * own_factor * weight) for neighbour, weight in zip(ids, weights, strict=True)]
+    own_factor, weights = found
+    return [(product, neighbour, factor * own_factor * weight) for neighbour, weight in weights.items()]
 
 
 def summed(links: list[Link]) -> dict[str, float]:
@@ -84,10 +84,9 @@ def best_of(scores: dict[str, float]) -> list[str]:
 
 
 def cause_of(product: str, links: list[Link], second: list[Link]) -> str | None:
-    """The context product with the strongest link, the newer at a tie; over the strongest middle product if none links directly."""
-    for hop in (links, second):
-        found = [(score, origin) for origin, to, score in hop if to == product and score > 0.0]
-        if found:
-            origin = max(found, key=lambda entry: entry[0])[1]
-            return origin if hop is links else cause_of(origin, links, [])
-    return None
+    """The context product with the strongest link, the newer at a tie; if none links directly, that of the first product in between."""
+    found = [(score, origin) for origin, to, score in links if to == product and score > 0.0]
+    if found:
+        return max(found, key=lambda entry: entry[0])[1]
+    middles = [middle for middle, to, score in second if to == product and score > 0.0]
+    return cause_of(middles[0], links, []) if middles else None

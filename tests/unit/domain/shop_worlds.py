@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from app.domain.catalog import NEVER_MS, CatalogProduct
@@ -54,15 +54,12 @@ class Taught:
     ) -> None:
         self._neighbours, self._together, self._bought = neighbours or {}, together or {}, bought or {}
 
-    def neighbours(self, product_id: str) -> tuple[float, list[str], list[float]] | None:
+    def neighbours(self, product_id: str) -> tuple[float, Mapping[str, float]] | None:
         found = self._neighbours.get(product_id)
-        return None if found is None else (1.0, list(found), list(found.values()))
+        return None if found is None else (1.0, found)
 
-    def second_hop(self, product_id: str) -> tuple[float, list[str], list[float]] | None:
-        return self.neighbours(product_id)
-
-    def damp(self, scores: dict[str, float]) -> None:
-        pass
+    def damped(self, scores: dict[str, float]) -> Collection[float]:
+        return scores.values()
 
     def together(self, product_id: str) -> tuple[int, Mapping[str, int]]:
         return self._together.get(product_id, (0, {}))

@@ -84,10 +84,10 @@ def test_live_items_see_a_change_once_they_were_told_to_forget():
     tables = plain_fold([(0, 0, viewed("a", "e0")), (0, 1, viewed("b", "e1"))])
     live = LiveItems(tables)
     live.now_ms = NOON_MS
-    assert live.neighbours("a")[1] == ["b"]
+    assert list(live.neighbours("a")[1]) == ["b"]
     tables.fold(viewed("c", "e2"), 0, 2)
     live.forget("a")
-    assert live.neighbours("a")[1] == ["b", "c"]
+    assert list(live.neighbours("a")[1]) == ["b", "c"]
     assert live.neighbours("nobody") is None
 
 

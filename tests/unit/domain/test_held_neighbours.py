@@ -28,9 +28,9 @@ def test_only_a_later_answer_of_an_item_replaces_the_one_held():
     assert held.keep(answer("p1", 5, p2=1.0))
     assert not held.keep(answer("p1", 5, p3=1.0))
     assert not held.keep(answer("p1", 4))
-    assert held.neighbours("p1") == (1.0, ["p2"], [1.0])
+    assert held.neighbours("p1") == (1.0, {"p2": 1.0})
     assert held.keep(answer("p1", 6, p3=0.5))
-    assert held.neighbours("p1") == (1.0, ["p3"], [0.5])
+    assert held.neighbours("p1") == (1.0, {"p3": 0.5})
     assert held.neighbours("p3") is None
 
 
@@ -85,7 +85,7 @@ def test_answers_of_the_second_hop_are_held_apart_and_push_out_only_each_other()
         assert held.keep_second_hop(answer(f"n{number}", x=1.0))
     assert list(held.answers) == [f"p{number}" for number in range(MAX_NEIGHBOUR_LISTS)]
     assert list(held.second_hop) == [f"n{number}" for number in range(1, MAX_SECOND_HOP_LISTS + 1)]
-    assert held.neighbours("n1") == (1.0, ["x"], [1.0])
+    assert held.neighbours("n1") == (1.0, {"x": 1.0})
     assert not held.keep_second_hop(answer("n1"))
 
 

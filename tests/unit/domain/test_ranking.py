@@ -14,7 +14,7 @@ from app.domain.items import neighbour_list
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.profile import SESSION_GAP_MS, fold_event, new_profile
-from app.domain.ranking import ScoredList, Situation, rank_situation, situation_of
+from app.domain.ranking import ScoredLinks, Situation, rank_situation, situation_of
 from app.domain.ranking import rank as rank_profile
 from app.domain.recommendations import Reason, Recommendation, list_digest
 from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, START_CELLS, history_cells, session_cells
@@ -205,17 +205,16 @@ def test_someone_who_was_stored_ranks_alike(events):
 # The oracle
 
 
-class Links(dict[str, ScoredList]):
+class Links(dict[str, ScoredLinks]):
     """Neighbours from a dict, popular ones lowered where their popularity is given."""
 
     damping: float = 1.0
 
-    def neighbours(self, product_id: str) -> ScoredList | None:
+    def neighbours(self, product_id: str) -> ScoredLinks | None:
         return self.get(product_id)
 
-    def damp(self, scores: dict[str, float]) -> None:
-        for product_id in scores:
-            scores[product_id] *= self.damping ** len(product_id)
+    def damped(self, scores: dict[str, float]) -> list[float]:
+        return [score * self.damping ** len(product_id) for product_id, score in scores.items()]
 
 
 def any_situation(random: Random) -> tuple[Situation, GlobalModels, Links, int]:
@@ -227,7 +226,7 @@ def any_situation(random: Random) -> tuple[Situation, GlobalModels, Links, int]:
     links = Links()
     for product_id in random.sample(known, random.randint(0, min(len(known), 20))):
         ids = random.sample(catalog, random.randint(0, min(len(catalog), 20)))
-        links[product_id] = random.choice([1.0, 0.7]), ids, [random.choice([0.0, 0.25, 0.5, 1.0, random.random()]) for _ in ids]
+        links[product_id] = random.choice([1.0, 0.7]), {other: random.choice([0.0, 0.25, 0.5, 1.0, random.random()]) for other in ids}
     links.damping = random.choice([1.0, 0.9])
     trending = {random.choice(catalog): random.choice([0.01, 0.3, random.random()]) for _ in range(random.choice([0, 3, 60]))}
     models = GlobalModels(
