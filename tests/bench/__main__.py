@@ -24,13 +24,14 @@ from tests.bench.harness import PARTITIONS, BenchError, Cores, Harness, Measured
 from tests.bench.latency import Plan, measure_latency
 from tests.bench.path import JOBS as PATH_JOBS
 from tests.bench.path import PathRuns
+from tests.bench.ranking import RankingPlan, measure_ranking, why_not
 from tests.bench.results import BARE, Key, Results
 from tests.bench.systems import SYSTEMS, TIDINGS, System
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
 
-JOBS = (BARE, *PATH_JOBS, "stages", "latency", "catalog")
+JOBS = (BARE, *PATH_JOBS, "stages", "latency", "catalog", "ranking")
 _WIDTH = 140
 DESCRIPTION = "Measure Tidings and its peers on one Apache Kafka: in turn, in pairs, each on a core of its own, each result checked."
 
@@ -48,6 +49,7 @@ class Sizes:
     #: What the load is a part of, in events a second; 0: find out what the worker keeps up with.
     capacity: float = 0.0
     catalog: CatalogPlan = field(default_factory=CatalogPlan)
+    ranking: RankingPlan = field(default_factory=RankingPlan)
     #: Of the systems that are given fewer events.
     max_events: int | None = None
 
@@ -56,6 +58,7 @@ class Sizes:
 QUICK = Sizes(
     bare=((200, 4_000), (2_000, 4_000)), path=(200, 2_000), stage_turns=1, max_events=1_000,
     plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50), capacity=20.0,
+    ranking=RankingPlan(learn_events=2_000, queries=200, rounds=2),
     catalog=CatalogPlan(
         products=6_000, changes_per_second=100, events_per_second=20, probes=3, alone_seconds=2, burst_events=500, pairs=1,
         worker=Plan(users=200, warm_up_events=500),
@@ -121,6 +124,13 @@ class Bench:
                 except BenchError as exc:
                     self.failed = str(exc)
                 progress.advance(task)
+            if "ranking" in self._jobs:
+                if reason := why_not():
+                    self._console.print(f"ranking is left out: {reason}", soft_wrap=True)
+                else:
+                    say("ranking, against the reference")
+                    self.results.ranking = measure_ranking(self._sizes.ranking)
+                progress.advance(task)
 
     def _turns(self) -> list[_Turn]:
         """A round: every job of ours right after the other systems, and right before them, so that what it is held against was measured
@@ -152,7 +162,7 @@ class Bench:
 
     def _steps(self) -> int:
         stages = self._sizes.stage_turns * len(Stage) if "stages" in self._jobs else 0
-        return len(self._turns()) * self._pairs + stages + ("latency" in self._jobs) + ("catalog" in self._jobs)
+        return len(self._turns()) * self._pairs + stages + sum(job in self._jobs for job in ("latency", "catalog", "ranking"))
 
 
 @dataclass(frozen=True)

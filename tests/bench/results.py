@@ -17,6 +17,7 @@ from rich.table import Table
 from tests.bench.catalog import CatalogFigures, catalog_table
 from tests.bench.harness import Cores, Measured
 from tests.bench.latency import Latency, as_json
+from tests.bench.ranking import RankingRun, ranking_table
 from tests.bench.systems import TIDINGS
 from tests.bench.systems.tidings_path import WHAT_A_STAGE_ADDS, Stage
 
@@ -58,6 +59,7 @@ class Results:
     stages: dict[Stage, list[Measured]] = field(default_factory=dict)
     latency: list[Latency] = field(default_factory=list)
     catalog: CatalogFigures | None = None
+    ranking: RankingRun | None = None
 
     def samples(self) -> dict[Key, list[Measured]]:
         found: dict[Key, list[Measured]] = {}
@@ -126,6 +128,7 @@ class Results:
             ],
             "latency": [as_json(latency) for latency in self.latency],
             "catalog": self.catalog.as_json() if self.catalog else None,
+            "ranking": self.ranking.as_json() if self.ranking else None,
             "machine": self.machine(),
         }
 
@@ -147,6 +150,8 @@ class Results:
             console.print(_latency_table(self.latency))
         if self.catalog:
             console.print(catalog_table(self.catalog))
+        if self.ranking:
+            console.print(ranking_table(self.ranking))
 
     def _runs_table(self) -> Table:
         table = _table("Median of the rounds; one core for the system, one for the broker", "job", "users", "system")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import ranking
 from tests.bench.broker import create_topic, fill
 from tests.bench.harness import BenchError, Cores, Harness, Measured
 from tests.bench.proto.bench_pb2 import UserState
@@ -41,9 +42,19 @@ def test_a_quick_run_measures_every_job_of_every_system_and_writes_it_down(apach
     catalog = written["catalog"]
     assert catalog["products"] == 6_000
     assert all(catalog[key] > 0 for key in ("load_seconds", "changes_sent_per_second", "probe_p50_ms", "burst_events_per_second"))
+    ranked = written["ranking"]
+    assert ranked is None or (ranked["ratio"] > 0 and ranked["products_in_common"] > 0.9)
     assert [stage["stage"] for stage in written["stages"]] == list(Stage)
     ours = {(job, users) for job, users, system in runs if system == "tidings"}
     assert {(ratio["job"], ratio["users"]) for ratio in written["ratios"]} == ours
+
+
+@pytest.mark.skipif(bool(ranking.why_not()), reason="the reference and its log are not beside the checkout")
+def test_the_ranking_and_the_reference_give_nearly_the_same_lists() -> None:
+    run = ranking.measure_ranking(ranking.RankingPlan(learn_events=10_000, queries=300, rounds=1))
+    assert run.queries == 300
+    assert run.products_in_common > 0.99
+    assert min(run.ours_us, run.with_reasons_us, run.reference_us) > 0
 
 
 def test_the_generated_code_of_the_benchmarks_messages_is_fresh(tmp_path: Path) -> None:
