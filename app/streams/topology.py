@@ -54,7 +54,7 @@ class Topology:
     app: EngineApp
     views: TableViews
     deliverer: Deliverer
-    #: Before its ``caught_up`` is set, it is not all there.
+    #: Before its ``caught_up`` is set, it is not all there, and nobody is ranked.
     catalog: CatalogCopy
     #: What runs beside the agents, until cancelled.
     background: list[Callable[[], Awaitable[None]]]
@@ -101,7 +101,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
         if profile is None or entry is None or email_is_denied(profile):
             return None
-        return Rendered(recommender.as_of_now(entry.update, profile, _now_ms()), profile, catalog)
+        now = recommender.as_of_now(entry.update, profile, lambda: neighbours.state(partition).get(user_id.encode()), _now_ms())
+        return Rendered(now, profile, catalog)
 
     deliverer = Deliverer(
         [destination_of(target) for target in settings.targets],
@@ -138,6 +139,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
             deliverer.revoke(lost)
         held.clear()
         held.update(partitions)
+        # Part of a catalog would take products out of lists. Other partitions are not delayed: their owners have theirs.
+        await catalog.caught_up.wait()
         await ranker.begin(partitions)
         pending.begin(partitions)
         deliverer.resume()
