@@ -92,6 +92,11 @@ def fill_update(
     update.ranked_at_ms = ranked_at_ms
     update.caused_at_ms = caused_at_ms
     update.current_to_ms = profile.last_event_at_ms
+    add_recommendations(update, recommendations)
+
+
+def add_recommendations(update: RecommendationUpdate, recommendations: Iterable[Recommendation]) -> None:
+    """Append them to the update's list."""
     add = update.recommendations.add
     # Field by field: half the time of constructors.
     for product_id, score, why in recommendations:
@@ -107,6 +112,11 @@ def fill_update(
             reason.times_seen = times_seen
         if why[3:] != _NO_MORE:
             _fill_reason(reason, why)
+
+
+def recommendation_of(message: update_pb2.Recommendation) -> Recommendation:
+    """The plain value of a message."""
+    return Recommendation(message.product_id, message.score, reason_of(message.reason))
 
 
 def _fill_reason(message: update_pb2.Reason, reason: Reason) -> None:

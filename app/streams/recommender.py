@@ -11,6 +11,7 @@ from app.domain.catalog import Catalog
 from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
 from app.domain.reasons import with_counts
+from app.domain.recommendations import add_recommendations, recommendation_of
 from app.domain.rules import Rules
 from app.domain.slots import Selection, Slot, may_be_shown, recommend
 from app.domain.strategies.query import query_of
@@ -19,6 +20,8 @@ from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 #: The slot whose list is published and delivered.
 PUBLISHED = "for_you"
+#: What items answered a person, if any has.
+Neighbours = Callable[[], HeldNeighbours | None]
 #: Of a person whom no item has answered yet.
 NOTHING_HELD = HeldNeighbours()
 
@@ -46,18 +49,25 @@ class Recommender:
         selection = recommend(query, slot, self._rules, explain=explain)
         return selection._replace(recommendations=with_counts(selection.recommendations, query.source))
 
-    def as_of_now(self, update: RecommendationUpdate, profile: Profile | None, now_ms: int) -> RecommendationUpdate:
-        """The update without what may not be shown any more; the update itself if all of it may."""
+    def as_of_now(self, update: RecommendationUpdate, profile: Profile | None, neighbours: Neighbours, now_ms: int) -> RecommendationUpdate:
+        """The update with others in place of what may not be shown any more; the update itself if all of it may.
+
+        ``neighbours`` is asked for what items answered the person, if there is anything to be replaced.
+        """
         person = self._rules.person(profile, now_ms)
-        hidden = [
-            place
-            for place, recommendation in enumerate(update.recommendations)
+        hidden = {
+            recommendation.product_id
+            for recommendation in update.recommendations
             if not may_be_shown(recommendation.product_id, self._published, self._rules, person, self.catalog, now_ms)
-        ]
+        }
         if not hidden:
             return update
-        kept = RecommendationUpdate()
-        kept.CopyFrom(update)
-        for place in reversed(hidden):
-            del kept.recommendations[place]
-        return kept
+        shown = [recommendation_of(message) for message in update.recommendations if message.product_id not in hidden]
+        known = {recommendation.product_id for recommendation in shown}
+        query = query_of(profile, neighbours() or NOTHING_HELD, self._models(), self.catalog, now_ms)
+        others = [one for one in recommend(query, self._published, self._rules).recommendations if one.product_id not in known]
+        now = RecommendationUpdate()
+        now.CopyFrom(update)
+        del now.recommendations[:]
+        add_recommendations(now, (shown + others)[: len(update.recommendations)])
+        return now

@@ -66,22 +66,26 @@ class TableViews:
         return None if raw is None else Profile.FromString(raw)
 
     def neighbours(self, user_id: str) -> list[NeighbourList]:
-        raw = self._neighbours.state(self.partition_of(user_id)).read(user_id.encode())
-        return [] if raw is None else decode_held_neighbours(raw).messages()
+        held = self._held(user_id)
+        return [] if held is None else held.messages()
 
     def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
         raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
         if raw is None:
             return None
-        return self._recommender.as_of_now(OutboxEntry.FromString(raw).update, self.profile(user_id), now_ms)
+        update = OutboxEntry.FromString(raw).update
+        return self._recommender.as_of_now(update, self.profile(user_id), lambda: self._held(user_id), now_ms)
 
     def slots(self) -> Collection[str]:
         return self._recommender.slots.keys()
 
     def select(self, user_id: str, slot: str, now_ms: int, *, explain: bool) -> Selection:
+        slots = self._recommender.slots
+        return self._recommender.select(slots[slot], self.profile(user_id), self._held(user_id), now_ms, explain=explain)
+
+    def _held(self, user_id: str) -> HeldNeighbours | None:
         raw = self._neighbours.state(self.partition_of(user_id)).read(user_id.encode())
-        held = None if raw is None else decode_held_neighbours(raw)
-        return self._recommender.select(self._recommender.slots[slot], self.profile(user_id), held, now_ms, explain=explain)
+        return None if raw is None else decode_held_neighbours(raw)
 
     def item(self, product_id: str) -> ItemState | None:
         raw = self._items.state(self.partition_of(product_id)).read(product_id.encode())

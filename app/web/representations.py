@@ -9,7 +9,7 @@ from typing import Any
 from app.domain.catalog import Catalog
 from app.domain.items import ItemState, neighbour_list
 from app.domain.reasons import OTHER_REASON, REASON_NAMES, reason_text
-from app.domain.recommendations import Reason, Recommendation, reason_of
+from app.domain.recommendations import Reason, Recommendation, recommendation_of
 from app.domain.shown_product import shown_money, shown_product
 from app.domain.slots import Selection
 from tidings.events.v1.event_pb2 import ConsentState
@@ -76,7 +76,7 @@ def profile_json(profile: Profile, neighbours: Sequence[NeighbourList] | None = 
 def recommendations_json(user_id: str, update: RecommendationUpdate | None, limit: int, catalog: Catalog) -> dict[str, Any]:
     """The list that was published for the user, best first. Version 0 and an empty list before the first ranking."""
     update = update if update is not None else RecommendationUpdate()
-    recommendations = [Recommendation(r.product_id, r.score, reason_of(r.reason)) for r in update.recommendations[:limit]]
+    recommendations = list(map(recommendation_of, update.recommendations[:limit]))
     return {
         "user_id": user_id,
         "version": update.version,

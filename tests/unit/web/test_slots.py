@@ -85,13 +85,14 @@ async def test_a_slot_that_is_not_in_the_settings_is_a_problem_that_names_those_
     assert (wrong, flag["errors"][0]["field"]) == (400, "explain")
 
 
-def test_what_sold_out_since_a_list_was_published_is_left_out_of_it():
+def test_others_take_the_places_of_what_sold_out_since_a_list_was_published():
     catalog = a_shop()
     recommender = Recommender(lambda: GlobalModels.of([]), catalog, slots_of(SETTINGS), Rules())
     entry = OutboxEntry()
-    for product_id in ("kettle", "mug", "unlisted", "tea"):
+    for product_id in ("kettle", "mug"):
         entry.update.recommendations.add(product_id=product_id)
-    as_of_now = recommender.as_of_now(entry.update, a_visitor(), NOON_MS)
+    as_of_now = recommender.as_of_now(entry.update, a_visitor(), lambda: None, NOON_MS)
     assert [r.product_id for r in as_of_now.recommendations] == ["mug", "tea"]
-    assert len(entry.update.recommendations) == 4, "what is stored stays as it is"
-    assert recommender.as_of_now(as_of_now, None, NOON_MS) is as_of_now
+    assert len(entry.update.recommendations) == 2, "what is stored stays as it is"
+    assert entry.update.recommendations[0].product_id == "kettle"
+    assert recommender.as_of_now(as_of_now, None, lambda: None, NOON_MS) is as_of_now
