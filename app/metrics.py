@@ -69,7 +69,9 @@ RECORDS_SKIPPED = Counter(
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter("tidings_dead_letters_total", "Dead letters by reason.", ["topic", "reason"], registry=REGISTRY)
-VISITS = Counter("tidings_visits_total", "Item visits by outcome: applied, duplicate; question (it changes nothing).", ["outcome"], registry=REGISTRY)
+VISITS = Counter(
+    "tidings_visits_total", "Item visits by outcome: applied, duplicate; question (it changes nothing).", ["outcome"], registry=REGISTRY
+)
 NEIGHBOURS = Counter(
     "tidings_neighbours_total", "Neighbour lists by outcome: applied, outdated.", ["outcome"], registry=REGISTRY
 )

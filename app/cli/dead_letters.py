@@ -7,7 +7,7 @@ import base64
 import sys
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +16,10 @@ import click
 from app.cli.dead_letter_log import REASONS, LetterFilter, place_of, read_dead_letters, reason_of
 from app.cli.output import print_json, print_table, printable
 from app.cli.settings_option import settings_options
+from app.domain.product_validation import product_id_of
 from app.errors import CommandError
 from app.settings import Settings
-from app.streams.publisher import Publisher, Record
+from app.streams.publisher import Publisher, Record, partition_of
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
 
@@ -103,7 +104,7 @@ def show_letter(settings: Settings, place: str, as_json: bool) -> None:
 def replay_letters(
     settings: Settings, places: tuple[str, ...], reasons: tuple[str, ...], topic: str | None, since: int | None, everything: bool, yes: bool
 ) -> None:
-    """Send the original records to the events topic again: by PLACES (topic/partition/offset), or by filter.
+    """Send the original records of events and products to their topics again: by PLACES (topic/partition/offset), or by filter.
 
     A record that is still wrong becomes a dead letter again, at its new place. An event is counted once however often it is replayed, for
     its event id stays the same. Letters are not removed: the topic forgets them by age.
@@ -157,7 +158,8 @@ async def _show(settings: Settings, place: str, as_json: bool) -> None:
 
 
 async def _replay(settings: Settings, wanted: LetterFilter, yes: bool) -> None:
-    events = TopicNames.of(settings.kafka).events
+    names = TopicNames.of(settings.kafka)
+    replayed = (names.events, names.products)
     counts: Counter[str] = Counter()
     found: set[str] = set()
     async with aclosing(read_dead_letters(settings.kafka, wanted)) as letters:
@@ -167,30 +169,38 @@ async def _replay(settings: Settings, wanted: LetterFilter, yes: bool) -> None:
                 found.add(place_of(letter))
     if absent := [place for place in wanted.places if place not in found]:
         raise CommandError("no dead letter at " + ", ".join(absent))
-    if foreign := [topic for topic in counts if topic != events]:
-        raise CommandError(f"only records of {events} can be replayed; these came from {', '.join(foreign)}: choose with --topic {events}")
+    if foreign := [topic for topic in counts if topic not in replayed]:
+        raise CommandError(
+            f"only records of {' and '.join(replayed)} can be replayed; these came from {', '.join(foreign)}: "
+            f"choose with --topic {names.events}"
+        )
     if not counts:
         click.echo("no dead letter to replay", err=True)
         return
+    topics = " and ".join(counts)
     if not yes:
         if not sys.stdin.isatty():
-            raise CommandError(f"{counts[events]} record(s) would be sent to {events}: say --yes to do it without being asked")
-        click.confirm(f"Send {counts[events]} record(s) to {events} again?", abort=True, err=True)
+            raise CommandError(f"{counts.total()} record(s) would be sent to {topics}: say --yes to do it without being asked")
+        click.confirm(f"Send {counts.total()} record(s) to {topics} again?", abort=True, err=True)
     sent = await _send_again(settings, wanted)
-    click.echo(f"{sent} record(s) sent to {events}; the ones that are still wrong come back as dead letters", err=True)
+    click.echo(f"{sent} record(s) sent to {topics}; the ones that are still wrong come back as dead letters", err=True)
 
 
 async def _send_again(settings: Settings, wanted: LetterFilter) -> int:
     waiting: list[DeadLetter] = []
     waiting_bytes = sent = 0
-    async with Publisher.of_events(settings) as publisher, aclosing(read_dead_letters(settings.kafka, wanted)) as letters:
+    async with AsyncExitStack() as stack:
+        events = await stack.enter_async_context(Publisher.of_events(settings))
+        products = await stack.enter_async_context(Publisher.of_products(settings))
+        letters = await stack.enter_async_context(aclosing(read_dead_letters(settings.kafka, wanted)))
 
         async def flush() -> None:
             nonlocal sent, waiting_bytes
-            # A record without a key has only its old partition to go by.
-            records = [Record(letter.key, letter.value, None if letter.key else letter.partition) for letter in waiting]
-            for letter, position in zip(waiting, await publisher.publish_records(records), strict=True):
-                click.echo(f"{place_of(letter)} -> {publisher.topic}/{position.partition}/{position.offset}")
+            for publisher in (events, products):
+                own = [letter for letter in waiting if letter.topic == publisher.topic]
+                records = [_record_of(letter, settings, is_product=publisher is products) for letter in own]
+                for letter, position in zip(own, await publisher.publish_records(records), strict=True):
+                    click.echo(f"{place_of(letter)} -> {publisher.topic}/{position.partition}/{position.offset}")
             sent += len(waiting)
             waiting_bytes = 0
             waiting.clear()
@@ -202,6 +212,15 @@ async def _send_again(settings: Settings, wanted: LetterFilter) -> int:
                 await flush()
         await flush()
     return sent
+
+
+def _record_of(letter: DeadLetter, settings: Settings, *, is_product: bool) -> Record:
+    """The record as it was, for where it belongs. One without a key has only its old partition to go by."""
+    if not letter.key:
+        return Record(letter.key, letter.value, letter.partition)
+    # A change of a product goes where the product is, whatever else its key says.
+    home = partition_of(product_id_of(letter.key), settings.kafka.partitions) if is_product else None
+    return Record(letter.key, letter.value, home)
 
 
 def hexdump(data: bytes) -> list[str]:

@@ -120,7 +120,7 @@ class TableViews:
             for (topic, partition), lag in self._app.lags().items():
                 metrics.LAG.labels(topic, partition).set(lag)
             if turn % _SIZE_EVERY == 0:
-                for table in (self._profiles, self._items, self._neighbours, self._outbox):
+                for table in self._app.tables.values():
                     metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
             turn += 1
             await asyncio.sleep(1)

@@ -59,7 +59,7 @@ def asked(bench: NeighboursBench) -> set[tuple[int, str, str]]:
 
 async def test_where_the_items_have_few_neighbours_the_best_are_asked_for_theirs_at_their_partitions_once() -> None:
     bench = NeighboursBench()
-    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies([linked("anna", "few", REPLY_NEIGHBOURS)]))])
+    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies([linked("anna", "few", REPLY_NEIGHBOURS - 1)]))])
     assert asked(bench) == {(partition_of(f"few{n}".encode(), 4), "anna", f"few{n}") for n in range(MAX_QUESTIONS)}
 
     answers = [(user, value, at_ms, True) for user, value, at_ms, _ in (linked("anna", f"few{n}", 3) for n in range(MAX_QUESTIONS))]

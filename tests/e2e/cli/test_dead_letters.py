@@ -11,7 +11,7 @@ from contextlib import aclosing
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.cli.dead_letter_log import LetterFilter, place_of, read_dead_letters
-from app.streams.publisher import Publisher, Record
+from app.streams.publisher import Publisher, Record, partition_of
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter, DeadLetterReason
 
@@ -54,13 +54,17 @@ def write(installation: Installation, written: list[DeadLetter]) -> None:
 
 
 def events_now(installation: Installation) -> list[tuple[int, bytes, bytes]]:
-    """What stands on the events topic: (partition, key, value)."""
+    return records_now(installation, TopicNames.of(installation.settings.kafka).events)
+
+
+def records_now(installation: Installation, topic: str) -> list[tuple[int, bytes, bytes]]:
+    """What stands on a topic: (partition, key, value)."""
     kafka = installation.settings.kafka
 
     async def read() -> list[tuple[int, bytes, bytes]]:
         consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=100)
         await consumer.start()
-        consumer.assign([TopicPartition(TopicNames.of(kafka).events, number) for number in range(kafka.partitions)])
+        consumer.assign([TopicPartition(topic, number) for number in range(kafka.partitions)])
         found: list[tuple[int, bytes, bytes]] = []
         while batch := await consumer.getmany(timeout_ms=1000):
             found += [(record.partition, record.key or b"", record.value or b"") for records in batch.values() for record in records]
@@ -168,6 +172,17 @@ def test_replay_sends_key_and_value_unchanged_to_the_events_topic(installation: 
     # Without a key the old partition is all that is known.
     assert (2, b"", b"\x12\x01y") in events_now(installation)
     assert f"{events}/0/7 -> {events}/" in result.stdout
+
+
+def test_replay_sends_a_product_to_the_products_topic_where_its_id_belongs(installation: Installation) -> None:
+    kafka, names = installation.settings.kafka, TopicNames.of(installation.settings.kafka)
+    home = partition_of(b"p1", kafka.partitions)
+    astray = DeadLetter(topic=names.products, partition=(home + 1) % kafka.partitions, offset=4, key=b"p1\x1fprice", value=b"\x0a\x02p1")
+    write(installation, [*letters(installation), astray])
+    result = installation.tidings("dead-letters", "replay", "--all", "--yes")
+    assert result.exit_code == 0, result.output
+    assert records_now(installation, names.products) == [(home, astray.key, astray.value)]
+    assert len(events_now(installation)) == 3
 
 
 def test_replay_of_one_place_sends_that_one(installation: Installation) -> None:

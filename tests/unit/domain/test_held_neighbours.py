@@ -15,6 +15,7 @@ from app.domain.held_neighbours import (
     decode_held_neighbours,
     encode_held_neighbours,
 )
+from app.domain.items import REPLY_NEIGHBOURS
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 
@@ -59,10 +60,12 @@ def test_what_is_stored_is_a_message_and_comes_back_in_its_order():
 
 def test_while_the_last_answers_have_few_neighbours_the_best_of_the_newest_are_asked():
     held = HeldNeighbours()
-    scores = {f"n{number}": 1.0 for number in range(20)}
-    for number in range(ENOUGH_NEIGHBOURS // 20):
+    few = REPLY_NEIGHBOURS - 1
+    scores = {f"n{number:02d}": 1.0 for number in range(few)}
+    assert held.to_ask(answer("known", full=1.0, **scores).message()) == [], "an answer that is full is of a product that many visited"
+    for number in range(ENOUGH_NEIGHBOURS // few + 1):
         newest = answer(f"p{number}", **scores)
-        assert held.to_ask(newest.message()) == [f"n{number}" for number in range(MAX_QUESTIONS)]
+        assert held.to_ask(newest.message()) == [f"n{number:02d}" for number in range(MAX_QUESTIONS)]
         held.keep(newest)
     assert held.to_ask(newest.message()) == []
     for number in range(2):
