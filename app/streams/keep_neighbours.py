@@ -3,7 +3,9 @@
 It stands apart from the fold of events: what the items answer is several times as large as a profile, and comes at other times.
 
 Where an item answers that it has few neighbours, these are asked for theirs (app/domain/held_neighbours.py). The questions leave before
-the answer counts as applied, so a crash may repeat one but not lose it; what answers a question asks nothing further.
+the answer counts as applied, so a crash may repeat one but not lose it; what answers a question asks nothing further. While a partition is
+behind its log nobody is asked, for that would cost it a third of its speed: the lists of that time go by the first hop alone, until
+something happens to their person again.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ _Questions = dict[int, dict[tuple[str, str], int]]
 
 
 class KeepNeighbours:
-    """``apply`` is the agent; ``dirty`` is told of every user who may see another list now."""
+    """``apply`` is the agent; ``dirty`` is told of every user who may see another list now; ``may_ask`` says whether a partition of users
+    is up to date enough for questions.
+    """
 
-    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty) -> None:
+    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty, may_ask: Callable[[int], bool] = lambda _: True) -> None:
         self._names = names
         self._dirty = dirty
+        self._may_ask = may_ask
         self._items_partition: Callable[[str], int] = lru_cache(MAX_KNOWN_PRODUCTS)(
             lambda product_id: partition_of(product_id.encode(), partitions)
         )
@@ -75,7 +80,7 @@ class KeepNeighbours:
     ) -> None:
         obtain, dirty = unit.state.obtain, self._dirty
         answers = {value: Answer.of(value, message) for value, message in lists.items()}
-        applied = 0
+        applied, may_ask = 0, self._may_ask(unit.partition)
         for user_id, value, caused_at_ms, is_to_question in replies:
             key = user_id.encode()
             held = obtain(key)
@@ -85,7 +90,7 @@ class KeepNeighbours:
             else:
                 if not held.keep(answers[value]):
                     continue
-                for product_id in held.to_ask(lists[value]):
+                for product_id in held.to_ask(lists[value]) if may_ask else ():
                     questions.setdefault(self._items_partition(product_id), {}).setdefault((user_id, product_id), caused_at_ms)
             dirty(unit, key, caused_at_ms)
             applied += 1

@@ -126,7 +126,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
-    app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, partitions, ranker.dirty).apply)
+    keeper = KeepNeighbours(names, partitions, ranker.dirty, lambda partition: not app.delay_seconds(names.events, partition))
+    app.batched_agent("keep_neighbours", neighbours, [names.neighbours], keeper.apply)
     app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply)
 
     pending = PendingScan(store, deliverer.due, app.fail)

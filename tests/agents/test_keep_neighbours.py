@@ -57,6 +57,17 @@ def asked(bench: NeighboursBench) -> set[tuple[int, str, str]]:
     return {(partition, user, product) for partition, record in records for user, product, _ in record.questions}
 
 
+async def test_while_a_partition_is_behind_nobody_is_asked() -> None:
+    bench = NeighboursBench()
+    bench.is_behind = True
+    bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies([linked("anna", "few", 3)]))])
+    assert asked(bench) == set()
+    assert bench.dirty == [(b"anna", NOW_MS)]
+    bench.is_behind = False
+    bench.feed([Record(NAMES.neighbours, 0, 1, NOW_MS, None, encode_replies([linked("anna", "rare", 1)]))])
+    assert {product for _, _, product in asked(bench)} == {"rare0"}
+
+
 async def test_where_the_items_have_few_neighbours_the_best_are_asked_for_theirs_at_their_partitions_once() -> None:
     bench = NeighboursBench()
     bench.feed([Record(NAMES.neighbours, 0, 0, NOW_MS, None, encode_replies([linked("anna", "few", REPLY_NEIGHBOURS - 1)]))])

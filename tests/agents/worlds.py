@@ -128,7 +128,10 @@ class ProfilesBench(Bench):
 class NeighboursBench(Bench):
     def __init__(self) -> None:
         self.dirty: list[tuple[bytes, int]] = []
-        agent = KeepNeighbours(NAMES, 4, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)))
+        self.is_behind = False
+        agent = KeepNeighbours(
+            NAMES, 4, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)), lambda partition: not self.is_behind
+        )
         super().__init__(agent.apply, DictState(NEIGHBOURS))
 
     def lists(self, user_id: str) -> dict[str, NeighbourList]:
