@@ -16,7 +16,7 @@ BUF_VERSION := 1.75.0
 BUF := build/buf/node_modules/.bin/buf
 PROTOS = $(shell cd proto && find tidings -name '*.proto' | sort)
 
-.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka bench browser clean
+.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest bench browser clean
 
 help: ## Say what there is.
 	@echo "Tidings: a live profile and product recommendations for every email subscriber."
@@ -46,11 +46,18 @@ $(READY): pyproject.toml
 run: $(READY) ## See it: a broker, a worker, a shop and an inbox on this machine, and a page that shows a click reach the email.
 	@exec $(BIN)/tidings demo
 
-test: $(READY) browser ## Every test but those on Apache Kafka: unit, contract, agents, simulation, e2e on the embedded broker.
-	$(PYTEST) -m "not kafka"
+test: $(READY) browser ## Unit, contract, agents, simulation, and e2e on the embedded broker.
+	$(PYTEST) -m "not kafka and not long"
+
+test-long: $(READY) ## What takes long: the recommender's bars on whole logs, 10^5 random lists against the rules.
+	$(PYTEST) -m "long and not kafka"
 
 test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven).
 	$(PYTEST) -m kafka
+
+# Most of a test on Apache Kafka is waiting: what takes long goes on meanwhile.
+test-rest: $(READY)
+	$(PYTEST) -m "kafka or long"
 
 lint: $(READY) ## Style, the import rule, types.
 	$(BIN)/ruff check .

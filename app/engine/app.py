@@ -164,6 +164,7 @@ class EngineApp(faust.App):
                 except BaseException as exc:
                     self.fail(exc)
                     raise
+                await asyncio.sleep(0)  # the stream does not wait while it has batches, and others want their turn between two of them
 
         self.agent(channel, name=name)(run)
 

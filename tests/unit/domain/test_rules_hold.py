@@ -22,6 +22,8 @@ from tests.unit.domain.shop_worlds import DAY_MS, MINUTE_MS, NOW_MS, DictCatalog
 
 CASES = int(os.environ.get("TIDINGS_PROPERTY_CASES", "100000"))
 SEEDS = 10
+#: Of these; the others are long.
+QUICK_SEEDS = 2
 PEOPLE, RULE_SETS, SLOTS = 8, 4, 8
 
 Row = dict[str, Any]
@@ -255,7 +257,7 @@ def judge(selection: Selection, rows: dict[str, Row], who: Row, rules: Row, slot
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [*range(QUICK_SEEDS), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(QUICK_SEEDS, SEEDS))])
 def test_no_list_breaks_a_rule_and_none_is_empty_without_need(seed: int) -> None:
     random = Random(seed)
     judged = full = 0

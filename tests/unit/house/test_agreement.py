@@ -155,13 +155,13 @@ def test_commands_named_in_documents_exist() -> None:
 def test_ci_runs_the_test_command_of_the_readme_and_can_be_executed() -> None:
     ci = ROOT / ".ci" / "run"
     assert os.access(ci, os.X_OK)
-    for target in ("test", "lint", "proto-check", "test-kafka"):
+    for target in ("test", "lint", "proto-check", "test-rest"):
         assert re.search(rf"make --no-print-directory {target}\b", ci.read_text()), target
 
 
 def test_make_help_names_every_command_a_person_may_call() -> None:
     printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "run", "test", "lint", "proto", "proto-check", "kafka", "test-kafka", "bench", "clean"):
+    for target in ("setup", "run", "test", "lint", "proto", "proto-check", "kafka", "test-kafka", "test-long", "bench", "clean"):
         assert re.search(rf"make {target}\s", printed), target
 
 
