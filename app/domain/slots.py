@@ -125,11 +125,16 @@ class Selection(NamedTuple):
 
 def recommend(query: Query, slot: Slot, rules: Rules, *, explain: bool = False) -> Selection:
     """The list of the slot for the person of the query, best first. ``explain``: tell what was removed, too."""
-    if slot.only is not None and rules.admits_the_unknown and query.catalog.is_empty and not explain:
+    if slot.only is not None and not explain and shows_everything(slot, rules, query.catalog):
         found = slot.only(query, slot.length)
         if len(found) == slot.length:
             return Selection(found)
     return _Choice(query, slot, rules, explain).made()
+
+
+def shows_everything(slot: Slot, rules: Rules, catalog: Catalog) -> bool:
+    """Whether neither rules nor filters can hide anything from anybody: nothing is known of any product, and nothing is asked."""
+    return rules.admits_the_unknown and slot.filters is None and catalog.is_empty
 
 
 def may_be_shown(product_id: str, slot: Slot, rules: Rules, person: Person, catalog: Catalog, now_ms: int) -> bool:

@@ -11,10 +11,10 @@ from app.domain.catalog import Catalog
 from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
 from app.domain.reasons import with_counts
-from app.domain.recommendations import add_recommendations, recommendation_of
+from app.domain.recommendations import Recommendation, add_recommendations, recommendation_of
 from app.domain.rules import Rules
-from app.domain.slots import Selection, Slot, may_be_shown, recommend
-from app.domain.strategies.query import query_of
+from app.domain.slots import Selection, Slot, may_be_shown, recommend, shows_everything
+from app.domain.strategies.query import Query, query_of
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
@@ -23,7 +23,7 @@ PUBLISHED = "for_you"
 #: What items answered a person, if any has.
 Neighbours = Callable[[], HeldNeighbours | None]
 #: Of a person whom no item has answered yet.
-NOTHING_HELD = HeldNeighbours()
+_NOTHING_HELD = HeldNeighbours()
 
 
 class Recommender:
@@ -36,24 +36,26 @@ class Recommender:
         self._rules = rules
         self._published = slots[PUBLISHED]
 
-    def rank(self, profile: Profile, neighbours: HeldNeighbours | None, now_ms: int) -> Selection:
+    def rank(self, profile: Profile | None, neighbours: HeldNeighbours | None, now_ms: int) -> list[Recommendation]:
         """The list that is published."""
-        query = query_of(profile, neighbours or NOTHING_HELD, self._models(), self.catalog, now_ms)
-        return recommend(query, self._published, self._rules)
+        return recommend(self._query(profile, neighbours, now_ms), self._published, self._rules).recommendations
 
     def select(
         self, slot: Slot, profile: Profile | None, neighbours: HeldNeighbours | None, now_ms: int, *, explain: bool = False
     ) -> Selection:
         """The list of a slot for someone who will see it, its reasons with their counts; without a profile, what anybody unknown gets."""
-        query = query_of(profile, neighbours or NOTHING_HELD, self._models(), self.catalog, now_ms)
+        query = self._query(profile, neighbours, now_ms)
         selection = recommend(query, slot, self._rules, explain=explain)
         return selection._replace(recommendations=with_counts(selection.recommendations, query.source))
 
     def as_of_now(self, update: RecommendationUpdate, profile: Profile | None, neighbours: Neighbours, now_ms: int) -> RecommendationUpdate:
         """The update with others in place of what may not be shown any more; the update itself if all of it may.
 
-        ``neighbours`` is asked for what items answered the person, if there is anything to be replaced.
+        ``neighbours`` is asked for what items answered the person, if there is anything to be replaced. Every delivery comes by
+        here twice: where nothing can be hidden, no product is looked up.
         """
+        if shows_everything(self._published, self._rules, self.catalog):
+            return update
         person = self._rules.person(profile, now_ms)
         hidden = {
             recommendation.product_id
@@ -64,10 +66,12 @@ class Recommender:
             return update
         shown = [recommendation_of(message) for message in update.recommendations if message.product_id not in hidden]
         known = {recommendation.product_id for recommendation in shown}
-        query = query_of(profile, neighbours() or NOTHING_HELD, self._models(), self.catalog, now_ms)
-        others = [one for one in recommend(query, self._published, self._rules).recommendations if one.product_id not in known]
+        others = [one for one in self.rank(profile, neighbours(), now_ms) if one.product_id not in known]
         now = RecommendationUpdate()
         now.CopyFrom(update)
         del now.recommendations[:]
         add_recommendations(now, (shown + others)[: len(update.recommendations)])
         return now
+
+    def _query(self, profile: Profile | None, neighbours: HeldNeighbours | None, now_ms: int) -> Query:
+        return query_of(profile, neighbours or _NOTHING_HELD, self._models(), self.catalog, now_ms)

@@ -121,7 +121,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         events_topic=names.events,
         settings=settings.ranking,
         targets=[target.name for target in settings.targets],
-        rank=lambda profile, held, now_ms: recommender.rank(profile, held, now_ms).recommendations,
+        rank=recommender.rank,
         due=deliverer.due,
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
@@ -140,7 +140,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
             deliverer.revoke(lost)
         held.clear()
         held.update(partitions)
-        # Part of a catalog would take products out of lists. Other partitions are not delayed: their owners have theirs.
+        # Part of a catalog would take products out of lists. At start the group is joined only after this (app/worker.py); later it holds
+        # back the partitions of a worker whose copy is being made anew.
         await catalog.caught_up.wait()
         await ranker.begin(partitions)
         pending.begin(partitions)
