@@ -81,7 +81,7 @@ def _read(obj: object, now_ms: int, *, is_change: bool) -> Product | Violation:
         product = Product()
         for field, read in _READERS.items():
             if (name := names.get(field)) is not None and (value := obj[name]) is not None:
-                read(product, value, name)
+                _fill(product, field, read(value, name))
         decided = _fill_prices(product, obj, names, now_ms)
     except Broken as broken:
         return broken.violation()
@@ -163,64 +163,31 @@ def _currency(obj: dict[str, Any], names: dict[str, str], *prices: Price | None)
 # ---------------------------------------------------------------------- fields that stand for themselves
 
 
-def _fill_id(product: Product, value: object, at: str) -> None:
-    product.product_id = read_id(value, at)
-
-
-def _fill_title(product: Product, value: object, at: str) -> None:
-    product.title = read_words(value, at)
-
-
-def _fill_url(product: Product, value: object, at: str) -> None:
-    product.url = read_words(value, at)
-
-
-def _fill_image_url(product: Product, value: object, at: str) -> None:
-    product.image_url = read_words(value, at)
-
-
-def _fill_in_stock(product: Product, value: object, at: str) -> None:
-    product.in_stock = read_in_stock(value, at)
-
-
-def _fill_categories(product: Product, value: object, at: str) -> None:
-    product.categories.extend(read_categories(value, at))
-
-
-def _fill_brand(product: Product, value: object, at: str) -> None:
-    product.brand = read_words(value, at)
-
-
-def _fill_attributes(product: Product, value: object, at: str) -> None:
-    for name, values in read_attributes(value, at):
-        product.attributes[name].values.extend(values)
-
-
-def _fill_published(product: Product, value: object, at: str) -> None:
-    product.published_at_ms = read_published(value, at)
-
-
-def _fill_expires(product: Product, value: object, at: str) -> None:
-    product.expires_at_ms = read_moment(value, at)
-
-
-def _fill_changed(product: Product, value: object, at: str) -> None:
-    product.changed_at_ms = read_moment(value, at)
-
-
-_READERS: dict[str, Callable[[Product, object, str], None]] = {
-    "product_id": _fill_id,
-    "changed_at_ms": _fill_changed,
-    "title": _fill_title,
-    "url": _fill_url,
-    "image_url": _fill_image_url,
-    "in_stock": _fill_in_stock,
-    "categories": _fill_categories,
-    "brand": _fill_brand,
-    "attributes": _fill_attributes,
-    "published_at_ms": _fill_published,
-    "expires_at_ms": _fill_expires,
+#: In the order in which what is wrong is told.
+_READERS: dict[str, Callable[[object, str], Any]] = {
+    "product_id": read_id,
+    "changed_at_ms": read_moment,
+    "title": read_words,
+    "url": read_words,
+    "image_url": read_words,
+    "in_stock": read_in_stock,
+    "categories": read_categories,
+    "brand": read_words,
+    "attributes": read_attributes,
+    "published_at_ms": read_published,
+    "expires_at_ms": read_moment,
 }
+
+
+def _fill(product: Product, field: str, value: Any) -> None:
+    match field:
+        case "categories":
+            product.categories.extend(value)
+        case "attributes":
+            for name, values in value:
+                product.attributes[name].values.extend(values)
+        case _:
+            setattr(product, field, value)
 
 
 def _json_path(field: str, names: dict[str, str]) -> str:
