@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.delivery import outbox
 from app.delivery.lane import Turn
-from app.destinations import Request
+from app.destinations.requests import Part
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 
 #: What an in-flight mark covers beyond the target's time-out: the write of the mark and the wait for a request, the reading of the body,
@@ -17,7 +17,7 @@ MAX_MARKING_MS = 2_000
 class Claim:
     """One turn's mark."""
 
-    __slots__ = ("marked_at_ms", "request", "turn", "until_ms", "version")
+    __slots__ = ("marked_at_ms", "part", "turn", "until_ms", "version")
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -26,7 +26,7 @@ class Claim:
         self.marked_at_ms = 0
         self.until_ms = 0
         #: What is to be sent, if it must not be rendered at the moment of sending: see Line._mark_anew.
-        self.request: Request | None = None
+        self.part: Part | None = None
 
     def mark(self, entry: OutboxEntry, target: str, version: int, now_ms: int, timeout_ms: int) -> None:
         """The mark begins now, for a request with this version. To be durable before the request leaves."""

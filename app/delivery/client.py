@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import Protocol
 
 import aiohttp
@@ -23,7 +24,7 @@ from yarl import URL
 
 from app.delivery.addresses import AddressRefused, Guard, GuardedResolver, Lookup, system_lookup
 from app.delivery.signing import signed_headers
-from app.destinations import Request, Response
+from app.destinations.requests import Request, Response
 
 #: Bytes read of a response's body; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 16_384
@@ -144,7 +145,7 @@ class HttpClient:
     def _message(self, request: Request) -> bytes:
         """Head and body as they go into the socket, in one piece: without its body a request is none."""
         lines = [self._route_of(request).head]
-        for name, value in signed_headers(request, self._clock()).items():
+        for name, value in chain(signed_headers(request, self._clock()).items(), request.secret_headers.items()):
             if "\r" in value or "\n" in value or "\0" in value:
                 raise ValueError(f"the header {name} has a line break in it")
             lines.append(f"{name}: {value}\r\n")

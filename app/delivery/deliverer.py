@@ -11,7 +11,8 @@ from app.delivery.client import Client, HttpClient
 from app.delivery.lane import divide
 from app.delivery.ledger import Ledger, OutboxStore
 from app.delivery.line import Line
-from app.destinations import Destination, Rendered
+from app.destinations import Destination
+from app.destinations.requests import Rendered
 from app.errors import SettingsError
 from app.settings import DeliverySettings
 
@@ -48,7 +49,7 @@ class Deliverer:
             raise SettingsError([f"delivery.max_in_flight is {settings.max_in_flight}, below the number of targets ({len(targets)})"])
         self._ledger = Ledger(store, self._begin)
         guard = Guard(settings.allow_networks)
-        shares = divide(settings.max_in_flight, [target.concurrency for target in targets])
+        shares = divide(settings.max_in_flight, [target.limits.concurrency for target in targets])
         self._lines = [
             Line(
                 target, connect(target) if connect else _over_http(target, guard, share, clock), share,

@@ -23,7 +23,9 @@ from app.delivery.gauges import Gauges
 from app.delivery.lane import Lane, Turn
 from app.delivery.ledger import MAX_USERS_PER_WRITE, Change, Ledger, OutboxStore
 from app.delivery.pace import Pace
-from app.destinations import Confirmed, Destination, Outcome, Rendered, Response, Retry, TargetDisabled, Throttled
+from app.destinations import Destination
+from app.destinations.outcomes import Confirmed, Down, PerPerson, PersonOutcome, Reading, Rejected, Retry, Throttled, Unavailable
+from app.destinations.requests import Part, Rendered, Response
 from app.errors import NotOwnedError
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 
@@ -245,10 +247,14 @@ class Line:
         if rendered is None:
             self._withhold(claim)
             return
-        if claim.request is None and rendered.update.version != claim.version:
+        if claim.part is None and rendered.update.version != claim.version:
             self._mark_anew(claim, rendered)
             return
-        request = claim.request or self._target.request(rendered)
+        part = claim.part or self._target.encode(rendered)
+        if isinstance(part, Rejected):
+            self._settle(claim, part)
+            return
+        request = self._target.request([part])
         self._on_wire += 1
         try:
             answer = await self._client.send(request, lambda: self._lease() and self._render(turn.user_id) is not None)
@@ -257,21 +263,24 @@ class Line:
         if isinstance(answer, NoResponse) and answer.missing is Missing.FORBIDDEN:
             await self._attempt(claim)  # which finds out whether it was the lease or the consent
             return
-        self._settle(claim, self._outcome(answer))
+        self._settle(claim, self._outcome(part, answer))
 
     def _mark_anew(self, claim: Claim, rendered: Rendered) -> None:
         """There is a newer list than the one that the claim made durable with its mark. It must not leave before it is durable itself, or
         a crash could leave the target with a list that never was. So it is rendered now, marked, and sent next, whatever comes meanwhile.
         """
         turn, version = claim.turn, rendered.update.version
-        request = self._target.request(rendered)
+        part = self._target.encode(rendered)
+        if isinstance(part, Rejected):
+            self._settle(claim, part)
+            return
 
         def change(entry: OutboxEntry) -> None:
-            claim.request = request
+            claim.part = part
             claim.mark(entry, self.name, version, self._clock(), self._timeout_ms)
 
         def then(is_durable: bool) -> None:
-            if not is_durable or claim.request is None:
+            if not is_durable or claim.part is None:
                 self._ledger.outcome_came(turn.partition)
                 self._end_turn(turn, not_before_ms=self._clock() + _DISAGREEMENT_MS)
                 return
@@ -295,18 +304,19 @@ class Line:
 
     # Record ------------------------------------------------------------------------------------------------------------
 
-    def _outcome(self, answer: Response | NoResponse) -> Outcome:
+    def _outcome(self, part: Part, answer: Response | NoResponse) -> PersonOutcome | Reading:
         match answer:
             case Response():
-                return self._target.read(answer)
+                reading = self._target.read([part], answer)
+                return reading.outcomes[0] if isinstance(reading, PerPerson) else reading
             case NoResponse(missing, reason):
                 if missing is Missing.REFUSED:
                     self._gauges.count("refused")
-                return Retry(reason)
+                return Unavailable(reason)
             case _:
                 assert_never(answer)
 
-    def _settle(self, claim: Claim, outcome: Outcome) -> None:
+    def _settle(self, claim: Claim, outcome: PersonOutcome | Reading) -> None:
         turn, name, version, now_ms = claim.turn, self.name, claim.version, self._clock()
         if not self.lane.holds(turn):
             self._ledger.outcome_came(turn.partition)
@@ -321,7 +331,7 @@ class Line:
                 def change(entry: OutboxEntry) -> None:
                     if since_ms := outbox.confirm(entry, name, version, now_ms):
                         self._gauges.delivered(now_ms - since_ms)
-            case Retry(reason, after_ms):
+            case Retry(reason, after_ms) | Unavailable(reason, after_ms):
 
                 def change(entry: OutboxEntry) -> None:
                     decision = outbox.fail(entry, name, version, reason, now_ms, after_ms=after_ms)
@@ -331,13 +341,13 @@ class Line:
 
                 def change(entry: OutboxEntry) -> None:
                     outbox.postpone(entry, name, version, reason, until_ms)
-            case TargetDisabled(reason):
+            case Down(_, reason):
                 self._disable(reason)
 
                 def change(entry: OutboxEntry) -> None:
                     outbox.release(entry, name, version, reason)
             case _:
-                assert_never(outcome)
+                raise NotImplementedError(f"{outcome} of {name}")  # of destinations that take several people at once
         self._record(turn, change)
 
     def _record(self, turn: Turn, change: Change) -> None:

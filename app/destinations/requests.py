@@ -1,9 +1,12 @@
-"""What goes to a destination and what comes back, as plain data: a person to tell about, the HTTP request, the HTTP response."""
+"""What goes to a destination and what comes back, as plain data: a person to tell about, their part of a request, the HTTP request, the
+HTTP response."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
 
 from app.domain.catalog import NO_CATALOG, Catalog
 from tidings.state.v1.profile_pb2 import Profile
@@ -19,6 +22,19 @@ class Rendered:
     catalog: Catalog = NO_CATALOG
 
 
+class Part(NamedTuple):
+    """One person's part of a request, encoded for one destination."""
+
+    user_id: str
+    version: int
+    #: Of what is said, without version and times: equal digests say the same. Never 0.
+    digest: int
+    #: What stands for the person in the request's body.
+    body: bytes
+    #: By what the destination calls the person, and names them in its answers.
+    identity: str
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request. It is the same however often it is sent: the time of sending and the signature are added by app/delivery."""
@@ -27,7 +43,9 @@ class Request:
     url: str
     headers: Mapping[str, str]
     body: bytes
-    #: The key of a Standard Webhooks signature, if the request is to carry one; ``webhook-id`` must then be among the headers.
+    #: Headers with credentials in them: sent like the others, never shown.
+    secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: The keys of a Standard Webhooks signature, if the request is to carry one; ``webhook-id`` must then be among the headers.
     sign_with: bytes | None = field(default=None, repr=False)
 
 
@@ -39,3 +57,12 @@ class Response:
     headers: Mapping[str, str]
     body: bytes
     received_at_ms: int
+
+
+def digest_of(*parts: bytes) -> int:
+    """64 bits over the parts, each apart from the next; never 0, which means that nothing was confirmed yet."""
+    hash_ = blake2b(digest_size=8)
+    for part in parts:
+        hash_.update(len(part).to_bytes(4, "little"))
+        hash_.update(part)
+    return int.from_bytes(hash_.digest(), "little") or 1

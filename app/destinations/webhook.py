@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -12,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from app.destinations.outcomes import Confirmed, Outcome, Retry, TargetDisabled, Throttled
-from app.destinations.requests import Rendered, Request, Response
+from app.destinations.limits import Limits
+from app.destinations.outcomes import CONFIRMED, Down, DownCause, PerPerson, Reading, Retry, Throttled, Unavailable
+from app.destinations.requests import Part, Rendered, Request, Response, digest_of
 from app.destinations.retry_after import retry_after_ms
 from app.domain.catalog import Catalog
 from app.domain.reasons import OTHER_REASON, REASON_NAMES, reason_text
@@ -49,30 +51,44 @@ class Webhook:
         key = base64.b64decode(settings.secret.get_secret_value().removeprefix("whsec_"), validate=True)
         return cls(settings.name, settings.url, key, settings.timeout_seconds, settings.concurrency)
 
-    def request(self, rendered: Rendered) -> Request:
-        """The POST that tells the target about one person; its body is smaller than MAX_BODY_BYTES."""
-        headers = {
-            "content-type": "application/json",
-            "webhook-id": message_id(self.name, rendered.update.user_id, rendered.update.version),
-        }
-        return Request("POST", self.url, headers, render_body(rendered), sign_with=self.key)
+    @property
+    def limits(self) -> Limits:
+        return Limits(concurrency=self.concurrency, people=1, body_bytes=MAX_BODY_BYTES)
 
-    def read(self, response: Response) -> Outcome:
+    def encode(self, rendered: Rendered) -> Part:
+        """One person's body, smaller than MAX_BODY_BYTES."""
+        update = rendered.update
+        body, digest = render_body(rendered)
+        return Part(update.user_id, update.version, digest, body, update.user_id)
+
+    def request(self, parts: Sequence[Part]) -> Request:
+        """The POST that tells the target about one person."""
+        (part,) = parts
+        headers = {"content-type": "application/json", "webhook-id": message_id(self.name, part.user_id, part.version)}
+        return Request("POST", self.url, headers, part.body, sign_with=self.key)
+
+    def read(self, parts: Sequence[Part], response: Response) -> Reading:
         """2xx is a success, 410 an unsubscription; 429, and 503 with Retry-After, ask for fewer requests; all else is tried again."""
         if 200 <= response.status <= 299:
-            return Confirmed()
+            return CONFIRMED
         after_ms = retry_after_ms(response)
         match response.status:
             case 410:
-                return TargetDisabled("410 Gone: the target wants no more requests")
+                return Down(DownCause.GONE, "410 Gone: the target wants no more requests")
             case 429:
                 return Throttled(_said(response), after_ms)
             case 503 if after_ms is not None:
                 return Throttled(_said(response), after_ms)
             case status if 300 <= status <= 399:
-                return Retry(f"{status}: redirects are not followed; put the final address into the settings", after_ms or 0)
+                reason = f"{status}: redirects are not followed; put the final address into the settings"
+                return PerPerson((Retry(reason, after_ms or 0),))
+            case status if status >= 500:
+                return Unavailable(_said(response), after_ms or 0)
             case _:
-                return Retry(_said(response), after_ms or 0)
+                return PerPerson((Retry(_said(response), after_ms or 0),))
+
+    def quota(self, response: Response) -> None:
+        """Webhooks have no word for it."""
 
 
 def message_id(target: str, user_id: str, version: int) -> str:
@@ -87,8 +103,8 @@ def message_id(target: str, user_id: str, version: int) -> str:
 _U32 = struct.Struct(">I").pack
 
 
-def render_body(rendered: Rendered) -> bytes:
-    """The JSON body: ``{type, timestamp, data}``, a function of the person's state alone."""
+def render_body(rendered: Rendered) -> tuple[bytes, int]:
+    """The JSON body: ``{type, timestamp, data}``, a function of the person's state alone; and the digest of what it says."""
     update, profile = rendered.update, rendered.profile
     head: dict[str, Any] = {
         "user_id": update.user_id,
@@ -99,10 +115,25 @@ def render_body(rendered: Rendered) -> bytes:
     recommendations = _recommendations(update, rendered.catalog)
     cart = [_cart_line(line) for line in profile.cart]
     attributes = {a.name: _attribute_value(a) for a in profile.attributes if a.WhichOneof("value")}
+    digest = _digest(recommendations, profile, cart, attributes)
     body = _body(update, head, recommendations, profile, cart, attributes, omitted={})
-    if len(body) < MAX_BODY_BYTES:
-        return body
-    return _cut_body(update, head, recommendations, profile, cart, attributes)
+    if len(body) >= MAX_BODY_BYTES:
+        body = _cut_body(update, head, recommendations, profile, cart, attributes)
+    return body, digest
+
+
+def _digest(recommendations: list[dict[str, Any]], profile: Profile, cart: list[dict[str, Any]], attributes: dict[str, Any]) -> int:
+    """Of all that a reader would see; versions and times are not, nor are scores, which move with time."""
+    seen = []
+    for one in recommendations:
+        values = list(one.values())
+        del values[1]
+        seen.append(values)
+    return digest_of(orjson.dumps((seen, cart, attributes, _consents(profile))))
+
+
+def _consents(profile: Profile) -> dict[str, str]:
+    return {c.purpose: "granted" if c.state == ConsentState.CONSENT_STATE_GRANTED else "denied" for c in profile.consents}
 
 
 def _body(
@@ -115,7 +146,7 @@ def _body(
             "last_event_at": _iso(profile.last_event_at_ms),
             "attributes": attributes,
             "cart": cart,
-            "consents": {c.purpose: "granted" if c.state == ConsentState.CONSENT_STATE_GRANTED else "denied" for c in profile.consents},
+            "consents": _consents(profile),
         },
     }
     if omitted:
@@ -162,7 +193,7 @@ def _recommendations(update: RecommendationUpdate, catalog: Catalog) -> list[dic
             cause = product.title
         text = _plain_text(kind, cause, times_seen) if kind in _PLAIN_KINDS else _full_text(reason, cause)
         product_id, name = recommendation.product_id, REASON_NAMES.get(kind, OTHER_REASON)
-        one = {
+        one = {  # the score comes second: _digest leaves it out
             "product_id": product_id,
             "score": recommendation.score,
             "reason": {"kind": name, "because_of": because_of or None, "times_seen": times_seen, "text": text},

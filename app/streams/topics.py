@@ -68,6 +68,8 @@ class TopicNames:
     updates: str
     shares: str
     products: str
+    delivery_commands: str
+    destinations: str
     dead_letters: str
     changelogs: Mapping[str, str]
 
@@ -99,6 +101,8 @@ def topic_specs(kafka: KafkaSettings) -> list[TopicSpec]:
         spec(names.updates, "lists that changed, by user", "compact,delete", retention_ms=30 * _DAY_MS, **batches),
         spec(names.shares, "each partition's share of the global models", "compact", **batches),
         spec(names.products, "what the shop sells, by product", "compact", delete_retention_ms=PRODUCT_TOMBSTONES_MS, **clock),
+        spec(names.delivery_commands, "what operators want sent again, or dropped, by user", "delete", retention_ms=7 * _DAY_MS, **clock),
+        spec(names.destinations, "which destinations take nothing, and why", "compact"),
         spec(names.dead_letters, "records that could not be applied", "delete", retention_ms=30 * _DAY_MS, **batches),
         # Never deleted by age: the changelog is the state.
         *(

@@ -17,7 +17,7 @@ from app.delivery.addresses import Guard, Lookup, system_lookup
 from app.delivery.client import MAX_RESPONSE_BYTES, HttpClient, Missing, NoResponse
 from app.delivery.deliverer import Deliverer
 from app.delivery.signing import signed_headers
-from app.destinations import Request, Response
+from app.destinations.requests import Request, Response
 from app.errors import NotOwnedError
 from tests.contract.inbox import Delivered, Inbox
 from tests.unit.delivery.worlds import SECRET, DictStore, People, a_deliverer, real_clock, until, webhook
@@ -82,9 +82,9 @@ async def test_a_worker_frozen_between_the_last_check_and_the_socket_sends_nothi
         target = webhook(url=inbox.url)
         rendered = people.render("ann")
         assert rendered is not None
-        first = await client.send(target.request(rendered), lambda: leases[0])
+        first = await client.send(target.request([target.encode(rendered)]), lambda: leases[0])
         leases[0] = False
-        second = await client.send(target.request(rendered), lambda: leases[0])
+        second = await client.send(target.request([target.encode(rendered)]), lambda: leases[0])
         await client.close()
     assert isinstance(first, Response)
     assert isinstance(second, NoResponse)

@@ -11,7 +11,7 @@ import pytest
 
 from app.delivery.claim import MAX_MARKING_MS
 from app.delivery.client import Missing, NoResponse
-from app.destinations import Request, Response
+from app.destinations.requests import Request, Response
 from app.errors import ProduceError
 from tests.unit.delivery.worlds import Clock, DictStore, MemoryClient, World, answered, count, real_clock, running, until
 

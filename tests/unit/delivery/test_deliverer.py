@@ -12,7 +12,7 @@ import pytest
 
 from app.delivery.claim import MARK_MARGIN_MS
 from app.delivery.client import Missing, NoResponse
-from app.destinations import Request, Response
+from app.destinations.requests import Request, Response
 from app.errors import ProduceError, SettingsError
 from app.metrics import REGISTRY
 from tests.unit.delivery.worlds import (

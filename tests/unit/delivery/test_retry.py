@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.delivery.retry import SCHEDULE_MS, GiveUp, RetryAt, jitter_of, next_attempt, pause_ms
-from app.destinations import Response
+from app.destinations.requests import Response
 from app.destinations.retry_after import MAX_RETRY_AFTER_MS, retry_after_ms
 
 _NOW = 1_700_000_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from app.delivery.signing import sign, signed_headers
-from app.destinations import Request
+from app.destinations.requests import Request
 
 
 def test_the_reference_vector_of_the_specification_is_reproduced() -> None:

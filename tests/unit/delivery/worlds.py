@@ -14,7 +14,9 @@ import orjson
 from app.delivery import outbox
 from app.delivery.client import Client, Missing, NoResponse
 from app.delivery.deliverer import Deliverer
-from app.destinations import Destination, Rendered, Request, Response, Webhook
+from app.destinations import Destination
+from app.destinations.requests import Rendered, Request, Response
+from app.destinations.webhook import Webhook
 from app.errors import NotOwnedError
 from app.metrics import REGISTRY
 from app.settings import DeliverySettings

@@ -15,9 +15,10 @@ import yaml
 from pydantic import BaseModel
 
 from app.cli import COMMANDS
+from app.destinations import KINDS
 from app.domain.strategies import STRATEGIES
 from app.metrics import REGISTRY
-from app.settings import Settings, SlotSettings, StrategyName, TokenSettings, WebhookSettings, load_settings
+from app.settings import Settings, SlotSettings, StrategyName, TargetSettings, load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
@@ -31,8 +32,14 @@ def sections() -> dict[str, type[BaseModel]]:
     found: dict[str, type[BaseModel]] = {}
     for name, field in Settings.model_fields.items():
         annotation: Any = field.annotation
-        found[name] = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+        if name != "targets":
+            found[name] = get_args(annotation)[0] if get_origin(annotation) is list else annotation
     return found
+
+
+def kinds_of_targets() -> dict[str, type[BaseModel]]:
+    """Kind of destination to the model of its settings."""
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(TargetSettings)}
 
 
 def variables_of_settings() -> set[str]:
@@ -46,15 +53,24 @@ def test_the_settings_file_shows_every_setting_with_its_default() -> None:
     # `#key = value` is a setting shown, `# words` is a comment.
     shown = tomllib.loads(re.sub(r"(?m)^#(?=[a-z\[])", "", SETTINGS_FILE))
     for section, model in sections().items():
-        if section in ("tokens", "targets", "slots"):
+        if section in ("tokens", "slots"):
             assert set(shown[section][0]) == set(model.model_fields), section
         else:
             defaults = {key: str(value) if isinstance(value, Path) else value for key, value in model().model_dump().items()}
             assert shown[section] == defaults, section
-    for key, field in WebhookSettings.model_fields.items():
-        if not field.is_required():
-            assert shown["targets"][0][key] == field.default
     assert shown["slots"] == [SlotSettings(name="for_you").model_dump()]
+
+
+def test_the_settings_file_shows_a_target_of_every_kind_with_all_its_defaults() -> None:
+    shown = {target["kind"]: target for target in tomllib.loads(re.sub(r"(?m)^#(?=[a-z\[])", "", SETTINGS_FILE))["targets"]}
+    assert shown.keys() == kinds_of_targets().keys() == KINDS.keys()
+    for kind, model in kinds_of_targets().items():
+        # What is not set unless it is needed is shown where its comment says so, or not.
+        assert {key for key, field in model.model_fields.items() if field.is_required() or field.default is not None} <= set(shown[kind]), kind
+        assert set(shown[kind]) <= set(model.model_fields), kind
+        for key, field in model.model_fields.items():
+            if not field.is_required() and field.default is not None and key not in ("field_ids", "kind"):
+                assert shown[kind][key] == field.default, (kind, key)
 
 
 def test_the_settings_file_names_every_strategy() -> None:

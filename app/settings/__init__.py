@@ -1,35 +1,60 @@
 """Every setting of Tidings, declared once: read from a TOML file and the environment, validated as a whole.
 
 ``load_settings(path)`` reads ``tidings.toml`` (or what TIDINGS_SETTINGS names); ``TIDINGS_KAFKA__PARTITIONS=16`` overrides one value.
-Secrets are references, ``env:NAME`` or ``file:/path``, resolved here and kept out of every repr.
+Secrets are references, ``env:NAME`` or ``file:/path``, resolved as they are read and kept out of every repr.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, ValidationError, field_validator, model_validator
 
 from app.errors import SettingsError
 from app.expressions import WrongExpressionError, compile_expression
+from app.settings.section import SecretRef, Section
+from app.settings.targets import (
+    BrazeSettings,
+    CustomerIoSettings,
+    HubSpotSettings,
+    IterableSettings,
+    KlaviyoSettings,
+    MailchimpSettings,
+    PlatformSettings,
+    SendGridSettings,
+    TargetSettings,
+    WebhookSettings,
+)
+
+__all__ = [
+    "BrazeSettings",
+    "CustomerIoSettings",
+    "DeliverySettings",
+    "HttpSettings",
+    "HubSpotSettings",
+    "IterableSettings",
+    "KafkaSettings",
+    "KlaviyoSettings",
+    "MailchimpSettings",
+    "PlatformSettings",
+    "RankingSettings",
+    "RuleSettings",
+    "Scope",
+    "SendGridSettings",
+    "Settings",
+    "SlotSettings",
+    "StrategyName",
+    "TargetSettings",
+    "TokenSettings",
+    "WebhookSettings",
+    "WorkerSettings",
+    "load_settings",
+]  # fmt: skip
 
 Scope = Literal["ingest", "read", "operate"]
 #: Each is a function of app/domain/strategies.
@@ -37,26 +62,6 @@ StrategyName = Literal[
     "for_you", "recently_viewed", "left_in_cart", "also_bought", "similar", "trending", "trending_in_category",
     "new_arrivals", "price_dropped", "back_in_stock", "buy_again", "in_the_shop",
 ]  # fmt: skip
-
-
-def _resolve_secret(reference: Any) -> Any:
-    if isinstance(reference, SecretStr) or not isinstance(reference, str):
-        return reference
-    kind, _, rest = reference.partition(":")
-    if kind == "env":
-        value = os.environ.get(rest)
-        if not value:
-            raise ValueError(f"the environment variable {rest} is not set")
-        return SecretStr(value.strip())
-    if kind == "file":
-        try:
-            return SecretStr(Path(rest).read_text().strip())
-        except OSError as exc:
-            raise ValueError(f"cannot read {rest}: {exc.strerror}") from None
-    raise ValueError("a secret is a reference, env:NAME or file:/path, never the secret itself")
-
-
-SecretRef = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
 
 
 def _check_expression(text: str) -> str:
@@ -77,11 +82,7 @@ ProductId = Annotated[str, Field(min_length=1, max_length=128)]
 _NAME = r"[a-z0-9_-]{1,40}"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KafkaSettings(_Section):
+class KafkaSettings(Section):
     """Where the log is and how the group behaves."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
@@ -114,7 +115,7 @@ class KafkaSettings(_Section):
         return self
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """One worker process."""
 
     data_dir: Path = Path("data")
@@ -132,7 +133,7 @@ class WorkerSettings(_Section):
     block_cache_bytes: int = Field(256 * 1024**2, ge=8 * 1024**2)
 
 
-class RankingSettings(_Section):
+class RankingSettings(Section):
     """When and how long lists are made."""
 
     #: The bound from a folded event to the ranking of its user.
@@ -142,7 +143,7 @@ class RankingSettings(_Section):
     share_interval_seconds: float = Field(5, gt=0, le=600)
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """What is never shown, in no list and in no fallback. Out of stock, unpublished and expired products never are."""
 
     exclude_products: list[ProductId] = Field([], max_length=10_000)
@@ -173,7 +174,7 @@ class RuleSettings(_Section):
         return self
 
 
-class MixSettings(_Section):
+class MixSettings(Section):
     """A strategy and how much of a slot it gets."""
 
     strategy: StrategyName
@@ -182,7 +183,7 @@ class MixSettings(_Section):
     at_most: int = Field(0, ge=0, le=50)
 
 
-class FilterSettings(_Section):
+class FilterSettings(Section):
     """What one slot shows."""
 
     #: With all levels below each; empty: all.
@@ -203,14 +204,14 @@ class FilterSettings(_Section):
         return self
 
 
-class BoostSettings(_Section):
+class BoostSettings(Section):
     """What the condition holds for has its score multiplied."""
 
     when: Condition
     factor: float = Field(ge=0.01, le=100)
 
 
-class SlotSettings(_Section):
+class SlotSettings(Section):
     """A place where products are shown: what is mixed, what may be in it, and what fills it up."""
 
     name: str = Field(pattern=f"^{_NAME}$")
@@ -235,7 +236,7 @@ class SlotSettings(_Section):
         return self
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     """The worker's own HTTP server."""
 
     host: str = "127.0.0.1"
@@ -248,7 +249,7 @@ class HttpSettings(_Section):
     forward_timeout_seconds: float = Field(2, gt=0, le=30)
 
 
-class TokenSettings(_Section):
+class TokenSettings(Section):
     """A bearer token and what it may do."""
 
     name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
@@ -263,11 +264,11 @@ class TokenSettings(_Section):
         return token
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     """What holds for all targets."""
 
     #: Networks that a target may resolve into although they are private, loopback or link-local.
-    allow_networks: list[str] = []
+    allow_networks: list[str] = Field([])
     #: Users rendered and sent at once, over all targets.
     max_in_flight: int = Field(256, ge=1, le=10_000)
 
@@ -279,48 +280,12 @@ class DeliverySettings(_Section):
         return networks
 
 
-class WebhookSettings(_Section):
-    """A webhook target: gets each changed list as a signed POST (Standard Webhooks)."""
-
-    kind: Literal["webhook"] = "webhook"
-    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
-    url: str
-    #: ``whsec_`` and 24 to 64 bytes in base64.
-    secret: SecretRef
-    timeout_seconds: float = Field(15, ge=0.1, le=60)
-    concurrency: int = Field(32, ge=1, le=256)
-    #: Plain http is refused unless allowed here.
-    allow_http: bool = False
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http or https URL")
-        if parts.username or parts.password:
-            raise ValueError("must not carry a user or password")
-        return url
-
-    @field_validator("secret")
-    @classmethod
-    def _is_a_signing_secret(cls, secret: SecretStr) -> SecretStr:
-        try:
-            size = len(base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True))
-        except binascii.Error:
-            size = 0
-        if not 24 <= size <= 64:
-            raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
-        return secret
-
-    @model_validator(mode="after")
-    def _is_encrypted(self) -> WebhookSettings:
-        if self.url.startswith("http:") and not self.allow_http:
-            raise ValueError("url is plain http: use https, or set allow_http = true")
-        return self
+def _kind_of(target: Any) -> Any:
+    """A section without a kind is a webhook's."""
+    return target.get("kind", "webhook") if isinstance(target, dict) else getattr(target, "kind", None)
 
 
-class Settings(_Section):
+class Settings(Section):
     """All of it."""
 
     kafka: KafkaSettings = KafkaSettings()
@@ -330,8 +295,20 @@ class Settings(_Section):
     slots: list[SlotSettings] = Field([], max_length=50)
     http: HttpSettings = HttpSettings()
     delivery: DeliverySettings = DeliverySettings()
-    tokens: list[TokenSettings] = []
-    targets: list[WebhookSettings] = []
+    tokens: list[TokenSettings] = Field([])
+    targets: list[
+        Annotated[
+            Annotated[WebhookSettings, Tag("webhook")]
+            | Annotated[SendGridSettings, Tag("sendgrid")]
+            | Annotated[MailchimpSettings, Tag("mailchimp")]
+            | Annotated[HubSpotSettings, Tag("hubspot")]
+            | Annotated[KlaviyoSettings, Tag("klaviyo")]
+            | Annotated[BrazeSettings, Tag("braze")]
+            | Annotated[CustomerIoSettings, Tag("customerio")]
+            | Annotated[IterableSettings, Tag("iterable")],
+            Discriminator(_kind_of),
+        ]
+    ] = Field([])
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:
