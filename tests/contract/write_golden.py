@@ -15,4 +15,5 @@ for kind, destination in EXAMPLES.items():
     assert isinstance(part, Part)
     request = destination.request([part])
     shown = {"method": request.method, "url": request.url, "headers": dict(request.headers), "body": orjson.loads(request.body)}
-    (Path(__file__).parent / "golden" / f"{kind}.json").write_bytes(orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    written = orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    (Path(__file__).parent / "golden" / f"{kind}.json").write_bytes(written)

@@ -45,7 +45,7 @@ async def test_a_change_is_in_force_within_a_second_behind_a_backlog_of_events(f
 
     async def in_stock(product: str) -> bool | None:
         status, document = await worker.get(f"/v1/products/{product}")
-        return document["in_stock"] if status == 200 else None
+        return document["product"]["in_stock"] if status == 200 else None
 
     full = [{"id": f"p{number}", "title": f"Product {number}", "price": "20 EUR", "in_stock": True} for number in range(PRODUCTS)]
     assert (await worker.request("PUT", "/v1/products", json.dumps(full).encode()))[0] == 202
