@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.domain.catalog import NO_CATALOG, Catalog
 from tidings.state.v1.profile_pb2 import Profile
@@ -36,6 +36,14 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKey:
+    """One key: of HMAC-SHA256 (``v1``), or the 32 bytes of an ed25519 seed (``v1a``)."""
+
+    scheme: Literal["v1", "v1a"]
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request. It is the same however often it is sent: the time of sending and the signature are added by app/delivery."""
 
@@ -46,7 +54,7 @@ class Request:
     #: Headers with credentials in them: sent like the others, never shown.
     secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: The keys of a Standard Webhooks signature, if the request is to carry one; ``webhook-id`` must then be among the headers.
-    sign_with: bytes | None = field(default=None, repr=False)
+    sign_with: tuple[SigningKey, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import orjson
 
 from app.destinations.limits import Limits
 from app.destinations.outcomes import CONFIRMED, Down, DownCause, PerPerson, Reading, Retry, Throttled, Unavailable
-from app.destinations.requests import Part, Rendered, Request, Response, digest_of
+from app.destinations.requests import Part, Rendered, Request, Response, SigningKey, digest_of
 from app.destinations.retry_after import retry_after_ms
 from app.domain.catalog import Catalog
 from app.domain.reasons import OTHER_REASON, REASON_NAMES, reason_text
@@ -40,7 +40,8 @@ class Webhook:
 
     name: str
     url: str
-    key: bytes = field(repr=False)
+    #: Each request is signed with all of them.
+    keys: tuple[SigningKey, ...] = field(repr=False)
     timeout_seconds: float = 15.0
     #: Requests on the wire at once, from one worker.
     concurrency: int = 32
@@ -48,8 +49,8 @@ class Webhook:
     @classmethod
     def of(cls, settings: WebhookSettings) -> Webhook:
         """The target that a section of the settings file describes."""
-        key = base64.b64decode(settings.secret.get_secret_value().removeprefix("whsec_"), validate=True)
-        return cls(settings.name, settings.url, key, settings.timeout_seconds, settings.concurrency)
+        keys = tuple(_signing_key(secret.get_secret_value()) for secret in settings.secrets)
+        return cls(settings.name, settings.url, keys, settings.timeout_seconds, settings.concurrency)
 
     @property
     def limits(self) -> Limits:
@@ -65,7 +66,7 @@ class Webhook:
         """The POST that tells the target about one person."""
         (part,) = parts
         headers = {"content-type": "application/json", "webhook-id": message_id(self.name, part.user_id, part.version)}
-        return Request("POST", self.url, headers, part.body, sign_with=self.key)
+        return Request("POST", self.url, headers, part.body, sign_with=self.keys)
 
     def read(self, parts: Sequence[Part], response: Response) -> Reading:
         """2xx is a success, 410 an unsubscription; 429, and 503 with Retry-After, ask for fewer requests; all else is tried again."""
@@ -89,6 +90,13 @@ class Webhook:
 
     def quota(self, response: Response) -> None:
         """Webhooks have no word for it."""
+
+
+def _signing_key(secret: str) -> SigningKey:
+    """``whsec_...`` or ``whsk_...``, which the settings have checked. A private key may have its public key behind it."""
+    prefix, _, encoded = secret.rpartition("_")
+    key = base64.b64decode(encoded, validate=True)
+    return SigningKey("v1a", key[:32]) if prefix == "whsk" else SigningKey("v1", key)
 
 
 def message_id(target: str, user_id: str, version: int) -> str:

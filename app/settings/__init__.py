@@ -369,8 +369,10 @@ def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
 
 def _describe(error: Any, data: Any) -> str:
     """Where it is and what is wrong; a table of a list is called by its name where that is right: slots.home.length."""
-    place = []
+    place: list[str] = []
     for part in error["loc"]:
+        if place[:1] == ["targets"] and len(place) == 2 and isinstance(data, dict) and part == _kind_of(data):
+            continue  # which of the kinds it was held against
         try:
             data = data[part]
         except (LookupError, TypeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -51,21 +51,36 @@ class WebhookSettings(_Target):
 
     kind: Literal["webhook"] = "webhook"
     url: Url
-    #: ``whsec_`` and 24 to 64 bytes in base64.
-    secret: SecretRef
+    #: Each request is signed with all of them: ``whsec_`` and 24 to 64 bytes in base64 (HMAC, v1), or ``whsk_`` and a private ed25519 key
+    #: in base64 (v1a). While one takes the place of another, both are here. ``secret`` is short for a list of one.
+    secrets: list[SecretRef] = Field(min_length=1, max_length=4)
     #: Requests on the wire at once, from one worker.
     concurrency: int = Field(32, ge=1, le=256)
 
-    @field_validator("secret")
+    @model_validator(mode="before")
     @classmethod
-    def _is_a_signing_secret(cls, secret: SecretStr) -> SecretStr:
-        try:
-            size = len(base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True))
-        except binascii.Error:
-            size = 0
-        if not 24 <= size <= 64:
-            raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
-        return secret
+    def _one_secret(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "secret" in given:
+            if "secrets" in given:
+                raise ValueError("either secret or secrets, not both")
+            given = {**given, "secrets": [given["secret"]]}
+            del given["secret"]
+        return given
+
+    @field_validator("secrets")
+    @classmethod
+    def _are_signing_secrets(cls, secrets: list[SecretStr]) -> list[SecretStr]:
+        for secret in secrets:
+            prefix, _, encoded = secret.get_secret_value().rpartition("_")
+            try:
+                size = len(base64.b64decode(encoded, validate=True))
+            except binascii.Error:
+                size = 0
+            if prefix == "whsk" and size not in (32, 64):
+                raise ValueError("a private key must be whsk_ and the 32 bytes of an ed25519 seed (or seed and public key, 64) in base64")
+            if prefix != "whsk" and (prefix not in ("whsec", "") or not 24 <= size <= 64):
+                raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
+        return secrets
 
 
 class _PlatformSettings(_Target):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from app.destinations import Destination
+from app.destinations.requests import SigningKey
 from app.destinations.webhook import Webhook
 
 EXAMPLES: dict[str, Destination] = {
-    "webhook": Webhook("inbox", "https://shop.example/hook", b"0123456789abcdef0123456789abcdef", timeout_seconds=15, concurrency=32),
+    "webhook": Webhook("inbox", "https://shop.example/hook", (SigningKey("v1", b"0123456789abcdef0123456789abcdef"),)),
 }

@@ -92,7 +92,7 @@ async def test_a_worker_frozen_between_the_last_check_and_the_socket_sends_nothi
 
 
 def test_the_reference_library_refuses_a_changed_body() -> None:
-    signed = signed_headers(Request("POST", "http://x", {"webhook-id": "msg_1"}, b'{"a":1}', sign_with=webhook().key), real_clock())
+    signed = signed_headers(Request("POST", "http://x", {"webhook-id": "msg_1"}, b'{"a":1}', sign_with=webhook().keys), real_clock())
     Verifier(SECRET).verify(b'{"a":1}', dict(signed))
     with pytest.raises(WebhookVerificationError):
         Verifier(SECRET).verify(b'{"a":2}', dict(signed))
@@ -238,7 +238,7 @@ async def test_a_name_that_turns_private_after_the_first_look_is_not_connected_t
 
 def _raw_signed(url: str) -> Request:
     body = orjson.dumps({"type": "x", "data": {"user_id": "ann", "version": 1}})
-    return Request("POST", url, {"content-type": "application/json", "webhook-id": "msg_1"}, body, sign_with=webhook().key)
+    return Request("POST", url, {"content-type": "application/json", "webhook-id": "msg_1"}, body, sign_with=webhook().keys)
 
 
 async def test_a_name_that_does_not_exist_is_unreachable() -> None:

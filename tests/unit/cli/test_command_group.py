@@ -58,7 +58,7 @@ def test_all_wrong_settings_are_told_at_once(tmp_path: Path) -> None:
     file.write_text('[kafka]\npartitions = 0\nbroker = "x"\n[http]\nport = 99999\n' + target)
     result = tidings("topics", "check", "--settings", str(file))
     assert result.exit_code == 2
-    for setting in ("kafka.partitions", "kafka.broker", "http.port", "targets.0.name", "targets.0.url", "targets.0.secret"):
+    for setting in ("kafka.partitions", "kafka.broker", "http.port", "targets.0.name", "targets.0.url", "targets.0.secrets.0"):
         assert setting in result.output
     assert "s3cret-in-plain" not in result.output
     assert "Traceback" not in result.output

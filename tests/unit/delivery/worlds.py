@@ -15,7 +15,7 @@ from app.delivery import outbox
 from app.delivery.client import Client, Missing, NoResponse
 from app.delivery.deliverer import Deliverer
 from app.destinations import Destination
-from app.destinations.requests import Rendered, Request, Response
+from app.destinations.requests import Rendered, Request, Response, SigningKey
 from app.destinations.webhook import Webhook
 from app.errors import NotOwnedError
 from app.metrics import REGISTRY
@@ -157,7 +157,7 @@ def answered(status: int, body: bytes = b"", received_at_ms: int = 0, **headers:
 
 
 def webhook(name: str = "inbox", url: str = "http://127.0.0.1:1/", timeout_seconds: float = 5.0, concurrency: int = 8) -> Webhook:
-    return Webhook(name, url, KEY, timeout_seconds, concurrency)
+    return Webhook(name, url, (SigningKey("v1", KEY),), timeout_seconds, concurrency)
 
 
 def a_deliverer(

@@ -26,7 +26,7 @@ def test_the_settings_file_reads_back_and_holds_no_secret(tmp_path: Path, monkey
     assert settings.kafka == kafka
     assert settings.worker.data_dir == tmp_path / 'a "quoted" \\ directory'
     assert settings.tokens[0].token.get_secret_value() == plan.token
-    assert settings.targets[0].secret.get_secret_value() == plan.secret
+    assert settings.targets[0].secrets[0].get_secret_value() == plan.secret
 
 
 def test_only_the_embedded_broker_is_used_without_a_fence() -> None:
