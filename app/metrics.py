@@ -89,6 +89,13 @@ DELIVERIES = Counter(
     ["target", "outcome"],
     registry=REGISTRY,
 )
+DELIVERY_COMMANDS = Counter(
+    "tidings_delivery_commands_total",
+    "Operators' commands by action (retry, drop, resync) and outcome: applied, unchanged, outdated (given up or confirmed since), unknown "
+    "(no such user or target), dead_lettered.",
+    ["action", "outcome"],
+    registry=REGISTRY,
+)
 INGESTED = Counter(
     "tidings_ingested_total", "Events at POST /v1/events by outcome: accepted, invalid, failed.", ["outcome"], registry=REGISTRY
 )

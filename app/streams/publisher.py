@@ -106,6 +106,16 @@ class Publisher:
         return cls._of(settings, TopicNames.of(settings.kafka).products)
 
     @classmethod
+    def of_delivery_commands(cls, settings: Settings) -> Publisher:
+        """The publisher of the delivery-commands topic."""
+        return cls._of(settings, TopicNames.of(settings.kafka).delivery_commands)
+
+    @classmethod
+    def of_destinations(cls, settings: Settings) -> Publisher:
+        """The publisher of the destinations topic."""
+        return cls._of(settings, TopicNames.of(settings.kafka).destinations)
+
+    @classmethod
     def _of(cls, settings: Settings, topic: str) -> Publisher:
         kafka = settings.kafka
         return cls(
