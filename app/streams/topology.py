@@ -8,6 +8,7 @@ events ──► fold_profiles ──► profiles ─────┬──► ra
              ▼                             │
            keep_neighbours ──► neighbours ─┘
 products ──► fold_products ──► products ──► catalog (a copy on every worker)
+delivery commands ──► apply_delivery_commands ──► outbox
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from app.domain.rules import Rules
 from app.domain.slots import slots_of
 from app.engine import EngineApp, EngineOptions, Table
 from app.settings import Settings
+from app.streams.apply_delivery_commands import ApplyDeliveryCommands
 from app.streams.catalog import CatalogCopy
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_products import PRODUCTS, FoldProducts
@@ -129,6 +131,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     keeper = KeepNeighbours(names, partitions, ranker.dirty, lambda partition: not app.delay_seconds(names.events, partition))
     app.batched_agent("keep_neighbours", neighbours, [names.neighbours], keeper.apply)
     app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply)
+    commands = ApplyDeliveryCommands(names, partitions, [target.name for target in settings.targets], deliverer.due)
+    app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
 
     pending = PendingScan(store, deliverer.due, app.fail)
 
