@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -32,6 +32,14 @@ class Limits:
     windows: tuple[Window, ...] = ()
     #: Bytes of an answer that are read: room for one line on each person.
     response_bytes: int = 16_384
+
+    def narrowed(self, people: int | None, requests_per_second: float | None) -> Limits:
+        """These limits, and what the settings say; a setting above them changes nothing."""
+        windows = self.windows
+        if requests_per_second is not None:
+            amount = max(1, int(requests_per_second))
+            windows = (*windows, Window(amount, amount / requests_per_second))
+        return replace(self, people=min(self.people, people or self.people), windows=windows)
 
 
 @dataclass(frozen=True, slots=True)
