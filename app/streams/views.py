@@ -70,11 +70,13 @@ class TableViews:
         return [] if held is None else held.messages()
 
     def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
-        raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
-        if raw is None:
+        if (entry := self.outbox_entry(user_id)) is None:
             return None
-        update = OutboxEntry.FromString(raw).update
-        return self._recommender.as_of_now(update, self.profile(user_id), lambda: self._held(user_id), now_ms)
+        return self._recommender.as_of_now(entry.update, self.profile(user_id), lambda: self._held(user_id), now_ms)
+
+    def outbox_entry(self, user_id: str) -> OutboxEntry | None:
+        raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
+        return None if raw is None else OutboxEntry.FromString(raw)
 
     def slots(self) -> Collection[str]:
         return self._recommender.slots.keys()

@@ -158,6 +158,9 @@ def _paths() -> dict[str, Any]:
                 [user, _limit(50, 50), _SLOT, _EXPLAIN],
             )
         },
+        "/v1/users/{user_id}/deliveries": {
+            "get": _get("deliveries", "views", "How the user stands at each destination", _ref("Deliveries"), reads, [user])
+        },
         "/v1/items/{product_id}/neighbours": {
             "get": _get(
                 "neighbours",

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.domain.json_event import EVENT_NAMES
 from app.domain.reasons import OTHER_REASON, REASON_NAMES
+from app.web.openapi_deliveries import DELIVERY_SCHEMAS
 from app.web.openapi_products import PRODUCT_SCHEMAS
 from app.web.schema_parts import COUNT, ID, SCALAR, SHOWN_MONEY, TIME, array, closed, ref, text
 
@@ -166,6 +167,7 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
     **PRODUCT_SCHEMAS,
+    **DELIVERY_SCHEMAS,
     "Profile": closed(
         {
             "user_id": ID,

@@ -30,7 +30,7 @@ class Reads:
         self._clock = clock
 
     async def profile(self, request: web.Request) -> web.StreamResponse:
-        user_id = _id(request, "user_id", MAX_USER_ID_BYTES)
+        user_id = id_of(request, "user_id", MAX_USER_ID_BYTES)
         include = request.query.get("include")
         if include not in (None, "neighbours"):
             raise _wrong("include", 'must be "neighbours" or absent')
@@ -38,21 +38,21 @@ class Reads:
         def here() -> dict[str, Any] | Problem:
             profile = self._views.profile(user_id)
             if profile is None:
-                return _UNKNOWN_USER
+                return UNKNOWN_USER
             return profile_json(profile, self._views.neighbours(user_id) if include else None)
 
         return await self._owners.answer(request, user_id, here)
 
     async def recommendations(self, request: web.Request) -> web.StreamResponse:
         """The list that was published for the user; with ``slot`` or ``explain``, a list as it is at this moment."""
-        user_id = _id(request, "user_id", MAX_USER_ID_BYTES)
+        user_id = id_of(request, "user_id", MAX_USER_ID_BYTES)
         limit = _limit(request, MAX_RECOMMENDATIONS, MAX_RECOMMENDATIONS)
         slot, explain = self._slot(request), _flag(request, "explain")
 
         def published() -> dict[str, Any] | Problem:
             update = self._views.published(user_id, self._clock())
             if update is None and self._views.profile(user_id) is None:
-                return _UNKNOWN_USER
+                return UNKNOWN_USER
             return recommendations_json(user_id, update, limit, self._catalog)
 
         def selected() -> dict[str, Any] | Problem:
@@ -71,7 +71,7 @@ class Reads:
         return name
 
     async def neighbours(self, request: web.Request) -> web.StreamResponse:
-        product_id = _id(request, "product_id", MAX_PRODUCT_ID_BYTES)
+        product_id = id_of(request, "product_id", MAX_PRODUCT_ID_BYTES)
         limit = _limit(request, REPLY_NEIGHBOURS, MAX_NEIGHBOURS)
 
         def here() -> dict[str, Any] | Problem:
@@ -81,11 +81,12 @@ class Reads:
         return await self._owners.answer(request, product_id, here)
 
 
-_UNKNOWN_USER = Problem(404, "unknown-user", "no event of this user was applied")
+UNKNOWN_USER = Problem(404, "unknown-user", "no event of this user was applied")
 _UNKNOWN_ITEM = Problem(404, "unknown-item", "no event about this product was applied")
 
 
-def _id(request: web.Request, name: str, max_bytes: int) -> str:
+def id_of(request: web.Request, name: str, max_bytes: int) -> str:
+    """The id in the path. Raises Refusal if no id can look like it."""
     text = request.match_info[name]
     try:
         size = len(text.encode())

@@ -15,6 +15,7 @@ from app.errors import TidingsError
 from app.metrics import READ
 from app.settings import Scope, Settings
 from app.web.access import Access, Handler
+from app.web.deliveries import Deliveries
 from app.web.health import Health
 from app.web.ingest import Ingest
 from app.web.intake import Intake
@@ -70,11 +71,13 @@ def build_web(
     ingest = Ingest(publisher, intake)
     shop = Products(products, catalog, intake)
     reads = Reads(views, owners, catalog, clock)
+    deliveries = Deliveries(views, owners, clock)
     health = Health(views)
     routes = [
         Route("POST", "/v1/events", "ingest", ingest.post),
         Route("GET", "/v1/users/{user_id}", "read", reads.profile),
         Route("GET", "/v1/users/{user_id}/recommendations", "read", reads.recommendations),
+        Route("GET", "/v1/users/{user_id}/deliveries", "read", deliveries.of_user),
         Route("GET", "/v1/items/{product_id}/neighbours", "read", reads.neighbours),
         Route("PUT", "/v1/products", "ingest", shop.put),
         Route("PATCH", "/v1/products", "ingest", shop.patch),

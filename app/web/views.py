@@ -11,6 +11,7 @@ from app.streams.location import Location, WorkerStatus
 from app.streams.publisher import Position, Record
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.neighbours_pb2 import NeighbourList
+from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
@@ -34,6 +35,9 @@ class Views(Protocol):
 
     def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
         """The user's last list, without what the rules forbid by now."""
+
+    def outbox_entry(self, user_id: str) -> OutboxEntry | None:
+        """What the user's destinations should have, and have."""
 
     def slots(self) -> Collection[str]:
         """The names of the slots."""

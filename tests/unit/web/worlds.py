@@ -64,9 +64,12 @@ class FakeViews:
         return self.answers.get(user_id, [])
 
     def published(self, user_id: str, now_ms: int) -> RecommendationUpdate | None:
-        self._check()
-        entry = self.entries.get(user_id)
+        entry = self.outbox_entry(user_id)
         return None if entry is None else entry.update
+
+    def outbox_entry(self, user_id: str) -> OutboxEntry | None:
+        self._check()
+        return self.entries.get(user_id)
 
     def slots(self) -> Collection[str]:
         return self.recommender.slots.keys()
