@@ -168,7 +168,8 @@ def _compare_letters(dead_letters: list[Any], events: list[Any], oracle: Oracle,
 
 
 def compare_inbox(target: str, outbox: Mapping[str, OutboxEntry], bodies: Mapping[str, dict[str, Any]], stats: Mapping[str, int]) -> None:
-    """Everyone with a list was told, and was told last what the outbox holds; versions never went back, every signature held.
+    """Everyone with a list was told, and was told last what the outbox holds; versions never went back, a version told twice kept its id,
+    every signature held.
 
     The version told is the confirmed one; the update's may be above it, where a new owner published the same list once more.
     Raises AssertionError that names what differs.
@@ -182,7 +183,7 @@ def compare_inbox(target: str, outbox: Mapping[str, OutboxEntry], bodies: Mappin
             differences.add("versions at the inbox that differ", f"{user} ({data['version']}, {delivery.confirmed_version} expected)")
         elif _products_told(data) != _products(update):
             differences.add("lists at the inbox that differ", f"{user} (version {data['version']})")
-    for wrong in ("regressions", "bad_signatures", "malformed"):
+    for wrong in ("regressions", "renamed", "bad_signatures", "malformed"):
         if stats[wrong]:
             differences.add(f"{wrong} at the inbox", str(stats[wrong]))
     differences.check()

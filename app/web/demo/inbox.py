@@ -88,6 +88,8 @@ class Inbox:
         self.last_body: Mapping[str, dict[str, Any]] = _DecodedBodies(self._kept)
         self.received = 0
         self.repeated = 0
+        #: Repeats under another message id than the first: a sender that keeps its ids has none.
+        self.renamed = 0
         self.bad_signatures = 0
         self.malformed = 0
         self.regression_count = 0
@@ -140,6 +142,7 @@ class Inbox:
             "received": self.received,
             "users": len(self._kept),
             "repeated": self.repeated,
+            "renamed": self.renamed,
             "bad_signatures": self.bad_signatures,
             "malformed": self.malformed,
             "regressions": self.regression_count,
@@ -173,6 +176,7 @@ class Inbox:
         held = self._kept.get(kept.user_id)
         if held is not None and held.version == kept.version:
             self.repeated += 1
+            self.renamed += held.message_id != kept.message_id
         self._kept[kept.user_id] = kept
         self._kept.move_to_end(kept.user_id)
         while len(self._kept) > self._max_users:
