@@ -202,9 +202,12 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet_on(
-    bootstrap_servers: str, directory: Path, *, is_embedded: bool = False, **sections: Mapping[str, Any]
+    bootstrap_servers: str, directory: Path, *, is_embedded: bool = False, concurrency: int = 256,
+    targets: Sequence[Mapping[str, Any]] = (), **sections: Mapping[str, Any],
 ) -> AsyncIterator[Fleet]:
-    """A fleet without workers yet, and an inbox that is up. ``sections`` override settings: ``worker={"standby_replicas": 1}``.
+    """A fleet without workers yet, and an inbox that is up. ``sections`` override settings: ``worker={"standby_replicas": 1}``;
+    ``concurrency`` is of the requests to the inbox; ``targets`` are further destinations, whose secrets may be the token or the secret of
+    the fleet: ``{"secret": "file:secret"}`` is in its directory.
 
     An exception that leaves the block carries the ends of all logs as a note.
     """
@@ -212,7 +215,7 @@ async def fleet_on(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), trust_env=False))
         inbox = InboxProcess(directory, http, secret)
-        settings_file = _write_settings(directory, bootstrap_servers, is_embedded, sections, token, secret, inbox.url)
+        settings_file = _write_settings(directory, bootstrap_servers, is_embedded, sections, token, secret, inbox.url, concurrency, targets)
         settings = load_settings(settings_file)
         require_sound(await create_topics(settings.kafka))
         fleet = Fleet(settings_file, settings, http, token)
@@ -236,7 +239,7 @@ async def fleet_on(
 
 def _write_settings(
     directory: Path, bootstrap_servers: str, is_embedded: bool, sections: Mapping[str, Mapping[str, Any]], token: str, secret: str,
-    inbox_url: str,
+    inbox_url: str, concurrency: int, targets: Sequence[Mapping[str, Any]],
 ) -> Path:
     """The fleet's tidings.toml. Time-outs are as short as Kafka allows, so that a take-over is seen within a test."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -261,7 +264,16 @@ def _write_settings(
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     lines += ["[[tokens]]", 'name = "e2e"', f'token = "file:{directory / "token"}"', 'scopes = ["ingest", "read", "operate"]']
     lines += ["[[targets]]", 'name = "inbox"', f'url = "{inbox_url}"', f'secret = "file:{directory / "secret"}"']
-    lines += ["allow_http = true", f"timeout_seconds = {TARGET_TIMEOUT_SECONDS}", "concurrency = 256"]
+    lines += ["allow_http = true", f"timeout_seconds = {TARGET_TIMEOUT_SECONDS}", f"concurrency = {concurrency}"]
+    for target in targets:
+        lines += ["[[targets]]", *(f"{key} = {_toml(value, directory)}" for key, value in target.items())]
     file = directory / "tidings.toml"
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+def _toml(value: Any, directory: Path) -> str:
+    """A scalar; ``file:name`` is a file of the fleet's directory."""
+    if isinstance(value, str) and value.startswith("file:") and "/" not in value:
+        value = f"file:{directory / value.removeprefix('file:')}"
+    return json.dumps(value)
