@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from app.destinations.braze import Braze
+from app.destinations.customerio import CustomerIo
+from app.destinations.iterable import Iterable
+from app.destinations.klaviyo import Klaviyo
 from app.destinations.limits import Limits, Quota
 from app.destinations.outcomes import Down, JobReading, Reading, Rejected
 from app.destinations.requests import Part, Rendered, Request, Response
@@ -86,6 +90,10 @@ class HasFields(Protocol):
 #: Every kind of destination by its name in the settings file.
 KINDS: dict[str, Callable[[Any], Destination]] = {
     "webhook": Webhook.of,
+    "klaviyo": Klaviyo.of,
+    "braze": Braze.of,
+    "customerio": CustomerIo.of,
+    "iterable": Iterable.of,
 }
 
 
