@@ -7,6 +7,7 @@ each request (redirects, cookies, traces, timers, a task that writes) costs five
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,16 +27,22 @@ from app.delivery.addresses import AddressRefused, Guard, GuardedResolver, Looku
 from app.delivery.signing import signed_headers
 from app.destinations.requests import Request, Response
 
-#: Bytes read of a response's body; the connection of a longer one is closed.
+#: Bytes read of a response's body, unless the target's limits say otherwise; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 16_384
-#: How long the body may take after the head.
+#: How long the body may take after the head; and one that is allowed to be longer, for it says what became of each of many people.
 BODY_SECONDS = 1.0
+LONG_BODY_SECONDS = 5.0
 #: Idle connections are closed before the five seconds after which many servers close theirs.
 KEEP_ALIVE_SECONDS = 4.0
 #: How long a name's checked addresses are used before it is resolved, and checked, again.
 DNS_CACHE_SECONDS = 10
+#: Heads of requests that are kept: of the one URL that nearly all go to, and of jobs that are asked for.
+_MAX_ROUTES = 16
 #: The response headers that destinations read.
-_KEPT_HEADERS = ("retry-after",)
+_KEPT_HEADERS = (
+    "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-retry-after", "ratelimit-remaining",
+    "ratelimit-reset", "x-request-id",
+)  # fmt: skip
 
 
 class Missing(Enum):
@@ -43,6 +50,8 @@ class Missing(Enum):
 
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
+    #: Its name was not resolved: by our own resolver, so the target cannot help it.
+    UNRESOLVED = "unresolved"
     UNREACHABLE = "unreachable"
     FORBIDDEN = "forbidden"
 
@@ -76,6 +85,7 @@ class HttpClient:
         clock: Callable[[], int],
         lookup: Lookup = system_lookup,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+        response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self._guard = guard
         self._timeout_seconds = timeout_seconds
@@ -85,16 +95,20 @@ class HttpClient:
         self._keep_alive_seconds = keep_alive_seconds
         self._connector: aiohttp.TCPConnector | None = None
         self._resolver: GuardedResolver | None = None
+        self._response_bytes = response_bytes
+        self._body_seconds = BODY_SECONDS if response_bytes <= MAX_RESPONSE_BYTES else LONG_BODY_SECONDS
+        #: The route that was used last, and those that were used lately.
         self._route: _Route | None = None
-        #: Connections that wait for the next request, each with the loop's time since when. At most ``concurrency``.
-        self._idle: list[tuple[Connection, float]] = []
+        self._routes: OrderedDict[tuple[str, str], _Route] = OrderedDict()
+        #: Connections that wait for the next request, each with the loop's time since when and where it leads. At most ``concurrency``.
+        self._idle: list[tuple[Connection, float, str]] = []
         self._sweep: asyncio.TimerHandle | None = None
 
     async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
         """Name, connection, request and the head of the answer within ``timeout_seconds``; its body within BODY_SECONDS more."""
         deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
-            if (kept := self._take_idle()) is not None:
+            if self._idle and (kept := self._take_idle(self._route_of(request).origin)) is not None:
                 # A kept connection that the server had just closed says nothing about the server. The same id goes again, so a receiver
                 # that did get the first one knows.
                 with suppress(aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -107,7 +121,8 @@ class HttpClient:
         except aiohttp.ClientConnectorError as exc:
             if isinstance(exc.os_error, AddressRefused):
                 return NoResponse(Missing.REFUSED, exc.os_error.strerror or str(exc.os_error))
-            return NoResponse(Missing.UNREACHABLE, f"cannot connect: {exc.os_error.strerror or exc.os_error}")
+            missing = Missing.UNRESOLVED if isinstance(exc, aiohttp.ClientConnectorDNSError) else Missing.UNREACHABLE
+            return NoResponse(missing, f"cannot connect: {exc.os_error.strerror or exc.os_error}")
         except (aiohttp.ClientError, HttpProcessingError, EofStream, OSError, ValueError) as exc:
             # ValueError: an answer that is not HTTP can surface as one.
             return NoResponse(Missing.UNREACHABLE, f"{type(exc).__name__}: {exc}")
@@ -131,12 +146,15 @@ class HttpClient:
                     head, payload = await protocol.read()
             finally:
                 timer.cancel()
-            body = payload.read_nowait(MAX_RESPONSE_BYTES) if payload.is_eof() and not payload.exception() else await _start_of(payload)
+            if payload.is_eof() and not payload.exception():
+                body = payload.read_nowait(self._response_bytes)
+            else:
+                body = await self._start_of(payload)
         except BaseException:
             connection.close()
             raise
         if payload.is_eof():
-            self._keep(connection)
+            self._keep(connection, self._route_of(request).origin)
         else:
             connection.close()
         headers = {name: head.headers[name][:200] for name in _KEPT_HEADERS if name in head.headers}
@@ -149,13 +167,23 @@ class HttpClient:
             if "\r" in value or "\n" in value or "\0" in value:
                 raise ValueError(f"the header {name} has a line break in it")
             lines.append(f"{name}: {value}\r\n")
-        lines.append(f"content-length: {len(request.body)}\r\n\r\n")
+        lines.append(f"content-length: {len(request.body)}\r\n\r\n" if request.body or request.method != "GET" else "\r\n")
         return "".join(lines).encode() + request.body
 
     def _route_of(self, request: Request) -> _Route:
-        if self._route is None or (self._route.method, self._route.url) != (request.method, request.url):
-            self._route = _Route.to(request)
-        return self._route
+        last = self._route
+        if last is not None and last.url == request.url and last.method == request.method:
+            return last
+        key = request.method, request.url
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = _Route.to(request)
+            if len(self._routes) > _MAX_ROUTES:
+                self._routes.popitem(last=False)
+        else:
+            self._routes.move_to_end(key)
+        self._route = route
+        return route
 
     async def _connect(self, request: Request, deadline: float) -> Connection:
         if self._connector is None:
@@ -166,40 +194,54 @@ class HttpClient:
         async with asyncio.timeout_at(deadline):
             return await self._connector.connect(self._route_of(request).prepared, [], aiohttp.ClientTimeout(total=None))
 
-    def _take_idle(self) -> Connection | None:
-        """The connection that was used last, if it still stands and is silent."""
+    def _take_idle(self, origin: str) -> Connection | None:
+        """The connection to there that was used last, if it still stands and is silent."""
         now = asyncio.get_running_loop().time()
-        while self._idle:
-            connection, since = self._idle.pop()
+        for place in range(len(self._idle) - 1, -1, -1):
+            if self._idle[place][2] != origin:
+                continue
+            connection, since, _ = self._idle.pop(place)
             protocol = connection.protocol
             if now - since <= self._keep_alive_seconds and protocol is not None and protocol.is_connected() and not protocol.should_close:
                 return connection
             connection.close()
         return None
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: Connection, origin: str) -> None:
         loop = asyncio.get_running_loop()
         if self._connector is None or self._connector.closed or connection.protocol is None or connection.protocol.should_close:
             connection.close()
             return
-        self._idle.append((connection, loop.time()))
+        self._idle.append((connection, loop.time(), origin))
         if self._sweep is None:
             self._sweep = loop.call_later(self._keep_alive_seconds, self._close_old)
 
     def _close_old(self) -> None:
         loop = asyncio.get_running_loop()
         latest = loop.time() - self._keep_alive_seconds
-        for connection, since in self._idle:
+        for connection, since, _ in self._idle:
             if since <= latest:
                 connection.close()
-        self._idle = [(connection, since) for connection, since in self._idle if since > latest]
+        self._idle = [kept for kept in self._idle if kept[1] > latest]
         self._sweep = loop.call_later(self._keep_alive_seconds, self._close_old) if self._idle else None
+
+    async def _start_of(self, payload: StreamReader) -> bytes:
+        """The body up to the limit, or what comes of it in its time: the head said what matters most."""
+        body = bytearray()
+        with suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            async with asyncio.timeout(self._body_seconds):
+                while len(body) < self._response_bytes:
+                    chunk = await payload.read(self._response_bytes - len(body))
+                    if not chunk:
+                        break
+                    body += chunk
+        return bytes(body)
 
     async def close(self) -> None:
         """Closes all connections."""
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection, _ in self._idle:
+        for connection, _, _ in self._idle:
             connection.close()
         self._idle = []
         if self._connector is not None:
@@ -219,6 +261,8 @@ class _Route:
     method: str
     url: str
     head: str
+    #: Scheme, host and port.
+    origin: str
     #: What the connector wants to know: never sent, it only names the host, the port and TLS.
     prepared: ClientRequest
 
@@ -231,17 +275,4 @@ class _Route:
             f"{request.method} {url.raw_path_qs} HTTP/1.1\r\nhost: {prepared.headers[hdrs.HOST]}\r\n"
             "user-agent: Tidings\r\naccept: */*\r\naccept-encoding: identity\r\n"
         )
-        return cls(request.method, request.url, head, prepared)
-
-
-async def _start_of(payload: StreamReader) -> bytes:
-    """The first MAX_RESPONSE_BYTES of the body, or what comes of it in BODY_SECONDS: the head said what matters."""
-    body = bytearray()
-    with suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError
-        async with asyncio.timeout(BODY_SECONDS):
-            while len(body) < MAX_RESPONSE_BYTES:
-                chunk = await payload.read(MAX_RESPONSE_BYTES - len(body))
-                if not chunk:
-                    break
-                body += chunk
-    return bytes(body)
+        return cls(request.method, request.url, head, str(url.origin()), prepared)

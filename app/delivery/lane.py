@@ -1,7 +1,8 @@
 """One target's lane: who waits, who is next. It holds user ids, no bodies, and does no I/O.
 
-A user is in one of three places: ready (in the order they came, by partition), timed (until a moment), or in a turn (being looked at,
-marked, sent or recorded). One turn per user is what keeps it to one request in flight per target and user.
+A user is in one of four places: ready (in the order they came, by partition), ready to be sent once more (the same, for those who have
+nothing new), timed (until a moment), or in a turn (being looked at, marked, sent, in a job over there, or recorded). One turn per user is
+what keeps it to one request in flight per target and user.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 #: Timers that were superseded stay in the heap until their time, or until there are more of them than this and than live ones.
 _MAX_STALE_TIMERS = 1000
@@ -30,6 +32,8 @@ class Lane:
         self._partition_of = partition_of
         #: Partitions that have ready users, the next one first.
         self._ready: OrderedDict[int, OrderedDict[str, None]] = OrderedDict()
+        #: The same for those who have nothing new, but are to be sent once more.
+        self._resync: OrderedDict[int, OrderedDict[str, None]] = OrderedDict()
         self._timed: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
         self._turns: dict[str, Turn] = {}
@@ -38,7 +42,17 @@ class Lane:
         self.disabled = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._ready.values())) + len(self._timed) + len(self._turns)
+        return sum(map(len, self._ready.values())) + self.resync_users + len(self._timed) + len(self._turns)
+
+    @property
+    def resync_users(self) -> int:
+        """Who waits to be sent once more."""
+        return sum(map(len, self._resync.values()))
+
+    @property
+    def paused_until_ms(self) -> int:
+        """0, or the past: it is not paused."""
+        return self._paused_until_ms
 
     @property
     def open_turns(self) -> int:
@@ -47,8 +61,13 @@ class Lane:
 
     @property
     def has_ready(self) -> bool:
-        """Whether someone waits for nothing but a turn."""
+        """Whether someone with something new waits for nothing but a turn."""
         return bool(self._ready)
+
+    @property
+    def has_resync(self) -> bool:
+        """Whether someone waits to be sent once more."""
+        return bool(self._resync)
 
     def due(self, user_ids: Iterable[str]) -> set[int]:
         """The users have something new, or may have. Who is in a turn is looked at again when it ends; returns their partitions."""
@@ -58,47 +77,54 @@ class Lane:
                 in_turns.add(turn.partition)
             else:
                 self._timed.pop(user_id, None)
+                if self._resync:
+                    self._drop_from_resync(user_id)
                 self._make_ready(user_id)
+        return in_turns
+
+    def due_again(self, user_ids: Iterable[str]) -> set[int]:
+        """The users are to be sent once more, when nobody has anything new. Who is elsewhere in the lane comes to it from there; returns
+        the partitions of those who are in a turn.
+        """
+        in_turns = set()
+        for user_id in user_ids:
+            if (turn := self._turns.get(user_id)) is not None:
+                in_turns.add(turn.partition)
+            elif user_id not in self._timed and user_id not in self._ready.get(self._partition_of(user_id), ()):
+                self._make_ready(user_id, self._resync)
         return in_turns
 
     def take(self, now_ms: int, limit: int, busy: Collection[int] = ()) -> list[Turn]:
         """The next turns, at most ``limit``, all of one partition, which is none of ``busy``, so that one write can mark them all.
 
-        None if nobody is ready, or the target is paused or disabled. Partitions take turns; in each, who came first goes first.
+        None if nobody is ready, or the target is paused. Partitions take turns; in each, who came first goes first.
         """
         if limit < 1 or not self.is_open(now_ms):
             return []
         self._ring(now_ms)
-        partition = next((p for p in self._ready if p not in busy), None)
-        if partition is None:
+        return self._take_of(self._ready, limit, busy)
+
+    def take_resync(self, now_ms: int, limit: int, busy: Collection[int] = ()) -> list[Turn]:
+        """The same of those who are to be sent once more; none while somebody has something new."""
+        if limit < 1 or self._ready or not self.is_open(now_ms):
             return []
-        users = self._ready[partition]
-        turns: list[Turn] = []
-        while users and len(turns) < limit:
-            user_id, _ = users.popitem(last=False)
-            turn = self._turns[user_id] = Turn(user_id, partition)
-            turns.append(turn)
-        if users:
-            self._ready.move_to_end(partition)
-        else:
-            del self._ready[partition]
-        self._open_turns += len(turns)
-        return turns
+        return self._take_of(self._resync, limit, busy)
 
     def holds(self, turn: Turn) -> bool:
         """Whether the turn still counts: the user was not forgotten since."""
         return self._turns.get(turn.user_id) is turn
 
-    def end(self, turn: Turn, again_at_ms: int | None, *, first: bool = False) -> None:
+    def end(self, turn: Turn, again_at_ms: int | None, *, first: bool = False, is_resync: bool = False) -> None:
         """The turn is over. The user is due again then (0: at once, behind the others, or before them), or, with None, is forgotten."""
         self._open_turns -= 1
         if not self.holds(turn):
             return
         del self._turns[turn.user_id]
         if again_at_ms == 0:
-            self._make_ready(turn.user_id)
+            queue = self._resync if is_resync else self._ready
+            self._make_ready(turn.user_id, queue)
             if first:
-                self._ready[turn.partition].move_to_end(turn.user_id, last=False)
+                queue[turn.partition].move_to_end(turn.user_id, last=False)
         elif again_at_ms is not None:
             self._timed[turn.user_id] = again_at_ms
             heapq.heappush(self._heap, (again_at_ms, turn.user_id))
@@ -109,35 +135,65 @@ class Lane:
         self._paused_until_ms = max(self._paused_until_ms, until_ms)
 
     def is_open(self, now_ms: int) -> bool:
-        """Whether requests may go to the target: it is neither disabled nor paused."""
+        """Whether requests may go to the target: it is not paused."""
         return not self.disabled and now_ms >= self._paused_until_ms
 
     def forget(self, partitions: Collection[int]) -> None:
         """Drop the users of these partitions. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""
         for partition in partitions:
             self._ready.pop(partition, None)
+            self._resync.pop(partition, None)
         self._timed = {u: at for u, at in self._timed.items() if self._partition_of(u) not in partitions}
         self._turns = {u: turn for u, turn in self._turns.items() if turn.partition not in partitions}
         self._drop_stale_timers()
 
     def users(self) -> list[str]:
         """Everyone in the lane."""
-        return [*(u for users in self._ready.values() for u in users), *self._timed, *self._turns]
+        queues = chain(self._ready.values(), self._resync.values())
+        return [*chain.from_iterable(queues), *self._timed, *self._turns]
+
+    def first_users(self, limit: int) -> list[str]:
+        """Some of those who may be in the lane for longest: the first of each partition, in turns, and of those who wait for a time."""
+        first = (next(iter(users)) for users in self._ready.values())
+        return [*islice(first, limit), *islice(self._turns, limit), *islice(self._timed, limit)]
 
     def next_at_ms(self) -> int | None:
         """When ``take`` may next have a turn that nothing else announces; None: not before someone becomes due or a turn ends."""
-        if self.disabled:
-            return None
         if self._ready:
             return self._paused_until_ms
         return max(self._heap[0][0], self._paused_until_ms) if self._heap else None
 
-    def _make_ready(self, user_id: str) -> None:
+    def _take_of(self, queue: OrderedDict[int, OrderedDict[str, None]], limit: int, busy: Collection[int]) -> list[Turn]:
+        partition = next((p for p in queue if p not in busy), None)
+        if partition is None:
+            return []
+        users = queue[partition]
+        turns: list[Turn] = []
+        while users and len(turns) < limit:
+            user_id, _ = users.popitem(last=False)
+            turn = self._turns[user_id] = Turn(user_id, partition)
+            turns.append(turn)
+        if users:
+            queue.move_to_end(partition)
+        else:
+            del queue[partition]
+        self._open_turns += len(turns)
+        return turns
+
+    def _make_ready(self, user_id: str, queue: OrderedDict[int, OrderedDict[str, None]] | None = None) -> None:
+        queue = self._ready if queue is None else queue
         partition = self._partition_of(user_id)
-        users = self._ready.get(partition)
+        users = queue.get(partition)
         if users is None:
-            users = self._ready[partition] = OrderedDict()
+            users = queue[partition] = OrderedDict()
         users.setdefault(user_id)
+
+    def _drop_from_resync(self, user_id: str) -> None:
+        partition = self._partition_of(user_id)
+        if (users := self._resync.get(partition)) is not None:
+            users.pop(user_id, None)
+            if not users:
+                del self._resync[partition]
 
     def _ring(self, now_ms: int) -> None:
         while self._heap and self._heap[0][0] <= now_ms:

@@ -111,12 +111,35 @@ def test_a_paused_lane_has_no_turn_before_its_time() -> None:
     assert _take(lane, 1000)
 
 
-def test_a_disabled_lane_keeps_its_users_and_gives_no_turn() -> None:
+def test_whoever_is_sent_once_more_comes_when_nobody_has_anything_new() -> None:
+    lane = Lane(lambda user: int(user[0]))
+    assert lane.due_again(["0a", "0b", "1a"]) == set()
+    lane.due(["1b"])
+    assert lane.take_resync(0, 9) == []
+    assert [turn.user_id for turn in lane.take(0, 9)] == ["1b"]
+    assert [turn.user_id for turn in lane.take_resync(0, 1)] == ["0a"]
+    assert [turn.user_id for turn in lane.take_resync(0, 9)] == ["1a"]
+    assert lane.resync_users == 1
+    assert lane.due_again(["0a"]) == {0}
+
+
+def test_whoever_has_something_new_leaves_those_who_are_sent_once_more() -> None:
     lane = _lane()
-    lane.due(["a"])
-    lane.disabled = True
-    assert _take(lane, 0) is None
-    assert len(lane) == 1
+    lane.due_again(["a", "b"])
+    lane.due(["b"])
+    assert [turn.user_id for turn in lane.take(0, 9)] == ["b"]
+    assert [turn.user_id for turn in lane.take_resync(0, 9)] == ["a"]
+    assert not lane.has_resync
+
+
+def test_whoever_is_in_the_lane_already_is_not_in_it_twice() -> None:
+    lane = _lane()
+    lane.due(["a", "b"])
+    turn = _take(lane, 0)
+    assert turn
+    lane.end(turn, 1000)
+    lane.due_again(["a", "b"])
+    assert (len(lane), lane.resync_users) == (2, 0)
 
 
 def test_a_forgotten_users_turn_keeps_its_slot_but_counts_no_more() -> None:
@@ -189,12 +212,24 @@ class LaneMachine(RuleBasedStateMachine):
             assert all(t.user_id != turn.user_id or not self.lane.holds(t) for t in self.turns)
             self.turns.append(turn)
 
-    @rule(again=st.sampled_from([None, 0, 5, 50]))
-    def end(self, again: int | None) -> None:
+    @rule(user=st.sampled_from("abcdefgh"))
+    def due_again(self, user: str) -> None:
+        self.lane.due_again([user])
+        self.inside.add(user)
+
+    @rule(limit=st.integers(0, 3), busy=st.sets(st.integers(0, 2), max_size=2))
+    def take_resync(self, limit: int, busy: set[int]) -> None:
+        ready = self.lane.has_ready
+        turns = self.lane.take_resync(self.now_ms, limit, busy)
+        assert not (turns and ready)
+        self.turns += turns
+
+    @rule(again=st.sampled_from([None, 0, 5, 50]), is_resync=st.booleans())
+    def end(self, again: int | None, is_resync: bool) -> None:
         if self.turns:
             turn = self.turns.pop(0)
             held = self.lane.holds(turn)
-            self.lane.end(turn, again + self.now_ms if again else again)
+            self.lane.end(turn, again + self.now_ms if again else again, is_resync=is_resync)
             if held and again is None:
                 self.inside.discard(turn.user_id)
 
@@ -218,7 +253,7 @@ class LaneMachine(RuleBasedStateMachine):
         for turn in self.turns:
             self.lane.end(turn, 0)
         waiting = set(self.inside)
-        while turns := self.lane.take(10**9, 2):
+        while turns := self.lane.take(10**9, 2) or self.lane.take_resync(10**9, 2):
             for turn in turns:
                 waiting.discard(turn.user_id)
                 self.lane.end(turn, None)
