@@ -1,8 +1,9 @@
-"""Conditions on products as settings write them: ``brand == "Acme" and price < 2000 and "red" in attributes.colour``.
+"""Conditions as people write them, on products and on profiles: ``brand == "Acme" and price < 2000 and "red" in attributes.colour``.
 
 The language is that of the library rule-engine (https://zeroSteiner.github.io/rule-engine/syntax.html) without its ``$`` functions, some
-of which know the clock. The names are those of ``NAMES``. ``attributes.x`` is the list of a product's values of x, empty where it has none;
-what is no letter, digit or _ in the name of an attribute is written _. Prices are in minor units; one that is not known is null.
+of which know the clock. The names are those of ``NAMES``, unless others are given. ``attributes.x`` is the list of a product's values of x,
+empty where it has none; what is no letter, digit or _ in the name of an attribute is written _. Prices are in minor units; one that is not
+known is null. A profile's ``attributes.x`` is one text, number or flag, null where it has none: app/domain/segment.py.
 """
 
 from __future__ import annotations
@@ -39,19 +40,24 @@ class Expression:
     text: str
     _rule: Any = field(repr=False, compare=False)
     _attributes: Sequence[str] = field(repr=False, compare=False)
+    _have_many_values: bool = field(repr=False, compare=False)
 
-    def holds(self, names: Mapping[str, Any], attributes: Mapping[str, Sequence[str]]) -> bool | None:
+    def holds(self, names: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool | None:
         """Whether it holds for a product with these ``NAMES`` and attributes; None if it fails, as where null is compared with a number."""
-        known = {_NOT_IN_A_NAME.sub("_", name): tuple(values) for name, values in attributes.items()} if self._attributes else {}
-        thing = {**names, "attributes": {name: known.get(name, ()) for name in self._attributes}}
+        many = self._have_many_values
+        known = {_NOT_IN_A_NAME.sub("_", name): tuple(v) if many else v for name, v in attributes.items()} if self._attributes else {}
+        thing = {**names, "attributes": {name: known.get(name, () if many else None) for name in self._attributes}}
         try:
             return bool(self._rule.matches(thing))
         except Exception:  # whatever it is that the library raises: it does not raise its own errors only
             return None
 
 
-def compile_expression(text: str) -> Expression:
-    """Raises WrongExpressionError: it cannot be read, names what does not exist, or compares what cannot be compared."""
+def compile_expression(text: str, names: Mapping[str, str] = NAMES, *, attributes_have_many_values: bool = True) -> Expression:
+    """A condition over ``names`` and their types (string, number, strings).
+
+    Raises WrongExpressionError: it cannot be read, names what does not exist, or compares what cannot be compared.
+    """
     # Imported where it is needed: it takes a second of CPU time, and most shops have no expression.
     from rule_engine import Context, DataType, Rule, builtins, errors, resolve_item, type_resolver_from_dict
 
@@ -59,15 +65,16 @@ def compile_expression(text: str) -> Expression:
         raise WrongExpressionError(f"it has more than {MAX_EXPRESSION_CHARS} characters")
     strings = DataType.ARRAY(DataType.STRING)
     attributes = tuple(dict.fromkeys(_ATTRIBUTE.findall(text)))
-    shape = DataType.OBJECT("attributes", attributes=dict.fromkeys(attributes, strings), accessor=lambda values, name: values[name])
+    kind = strings if attributes_have_many_values else DataType.UNDEFINED
+    shape = DataType.OBJECT("attributes", attributes=dict.fromkeys(attributes, kind), accessor=lambda values, name: values[name])
     types = {"string": DataType.STRING, "number": DataType.FLOAT, "strings": strings}
-    known = {**{name: types[kind] for name, kind in NAMES.items()}, "attributes": shape}
+    known = {**{name: types[kind] for name, kind in names.items()}, "attributes": shape}
     context = Context(type_resolver=type_resolver_from_dict(known), resolver=resolve_item)
     context.builtins = builtins.Builtins({})
     try:
         rule = Rule(text, context=context)
     except errors.SymbolResolutionError as exc:
-        allowed = ", ".join([*NAMES, "attributes.x"])
+        allowed = ", ".join([*names, "attributes.x"])
         place = _place(text, exc.symbol_name)
         raise WrongExpressionError(f"unknown name {exc.symbol_name!r} at character {place}; there are {allowed}") from None
     except errors.RuleSyntaxError as exc:
@@ -86,7 +93,7 @@ def compile_expression(text: str) -> Expression:
         sides = [getattr(node, side).result_type for side in ("left", "right") if hasattr(node, side)]
         if getattr(node, "type", "") in ("eq", "ne") and len(sides) == 2 and strings in sides and DataType.STRING in sides:
             raise WrongExpressionError('a list is compared with a text: write "text" in list')
-    return Expression(text, rule, attributes)
+    return Expression(text, rule, attributes, attributes_have_many_values)
 
 
 def _place(text: str, part: str) -> int:

@@ -34,6 +34,9 @@ COMMANDS = {
     "evaluate": _Command("app.cli.evaluate", "evaluate", "Measure the recommender on an event log, without a broker."),
     "explain": _Command("app.cli.explain", "explain", "Say why a person gets these products, and what was left out."),
     "dead-letters": _Command("app.cli.dead_letters", "dead_letters", "List, show and replay records that could not be applied."),
+    "deliveries": _Command("app.cli.deliveries", "deliveries", "List, show, retry and drop deliveries that were given up."),
+    "resync": _Command("app.cli.resync", "resync", "Send current lists again: to a person, a segment, everybody."),
+    "destinations": _Command("app.cli.destinations", "destinations", "List, set up, test, pause and resume destinations."),
 }
 
 EPILOG = """
@@ -47,6 +50,12 @@ Against your own Kafka:
   tidings topics create --broker kafka:9092
   tidings worker --settings tidings.toml
   curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/v1/users/ada
+
+\b
+When a destination misbehaves:
+  tidings destinations test crm
+  tidings deliveries list --by reason
+  tidings deliveries retry --destination crm
 
 Settings come from tidings.toml (or --settings, or TIDINGS_SETTINGS), and one at a time from the environment:
 TIDINGS_KAFKA__PARTITIONS=16. deploy/tidings.toml names them all.

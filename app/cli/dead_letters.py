@@ -8,12 +8,12 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from app.cli.dead_letter_log import REASONS, LetterFilter, place_of, read_dead_letters, reason_of
+from app.cli.moment import Moment, time_text
 from app.cli.output import print_json, print_table, printable
 from app.cli.settings_option import settings_options
 from app.domain.product_validation import product_id_of
@@ -41,29 +41,10 @@ _MAX_SHOWN_BYTES = 4096
 _REPLAY_RECORDS = 500
 _REPLAY_BYTES = 8 * 1024 * 1024
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class _Since(click.ParamType):
-    """An age (90s, 15m, 2h, 7d) or a time (ISO 8601) to milliseconds since 1970 UTC."""
-
-    name = "age or time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value[-1:] in _UNITS and value[:-1].isdecimal():
-            moment = datetime.now(UTC) - timedelta(seconds=int(value[:-1]) * _UNITS[value[-1]])
-        else:
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError:
-                self.fail(f"{value!r} is neither an age (90s, 15m, 2h, 7d) nor a time (2026-11-21T08:00:00Z)", param, ctx)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
-
 
 def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--since", type=_Since(), help="An age (90s, 15m, 2h, 7d) or a time (ISO 8601, UTC if not said)."),
+        click.option("--since", type=Moment(), help="An age (90s, 15m, 2h, 7d) or a time (ISO 8601, UTC if not said)."),
         click.option("--topic", help="The topic the record came from."),
         click.option("--reason", "reasons", multiple=True, type=click.Choice(list(REASONS)), help="May be given more than once."),
     ):
@@ -251,17 +232,10 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
         "topic": letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
-        "time": _time(letter.timestamp_ms),
+        "time": time_text(letter.timestamp_ms),
         "reason": reason_of(letter),
         "field": letter.field,
         "detail": letter.detail,
         "key": letter.key[:_MAX_SHOWN_BYTES].decode(errors="replace"),
         "value_bytes": len(letter.value),
     }
-
-
-def _time(milliseconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return f"{milliseconds} ms"  # a record's timestamp may be any number

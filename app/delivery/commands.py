@@ -85,7 +85,7 @@ def carry_out(command: DeliveryCommand, entry: OutboxEntry, received_at_ms: int)
     issued_at_ms = _issued_at_ms(command, received_at_ms)
     match command.WhichOneof("action"):
         case "retry":
-            retry(entry, command.target)
+            retry(entry, command.target, issued_at_ms)
         case "drop":
             delivery = outbox.delivery_of(entry, command.target)
             assert delivery is not None, "outcome_of found it"
@@ -98,7 +98,9 @@ def carry_out(command: DeliveryCommand, entry: OutboxEntry, received_at_ms: int)
 
 def is_given_up(delivery: Delivery) -> bool:
     """Whether the target will not get what it should have, unless somebody says so or, mostly, there is a newer list."""
-    return delivery.blocked or (delivery.abandoned_version > 0 and delivery.abandoned_version >= delivery.desired_version)
+    is_current = 0 < delivery.abandoned_version >= delivery.desired_version
+    # What was confirmed since came by a resync.
+    return delivery.blocked or (is_current and delivery.abandoned_at_ms >= delivery.confirmed_at_ms)
 
 
 def is_dead(delivery: Delivery) -> bool:
@@ -106,13 +108,13 @@ def is_dead(delivery: Delivery) -> bool:
     return delivery.dead_reason != DeadReason.DEAD_REASON_UNSPECIFIED and is_given_up(delivery)
 
 
-def retry(entry: OutboxEntry, target: str) -> None:
+def retry(entry: OutboxEntry, target: str, since_ms: int) -> None:
     """What was given up is due again, with what is known by then, and a block is lifted."""
     outbox.reopen(entry, [target])
     delivery = outbox.delivery_of(entry, target)
     assert delivery is not None, "outcome_of found it"
-    delivery.blocked = False
-    delivery.dead_reason = DeadReason.DEAD_REASON_UNSPECIFIED
+    if not outbox.is_due(delivery):
+        delivery.resync_since_ms = since_ms  # it was a resync that was given up: the target has an older state of the same version
 
 
 def drop(delivery: Delivery, at_ms: int) -> None:

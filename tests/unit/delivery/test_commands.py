@@ -77,6 +77,28 @@ def test_retry_lifts_a_block() -> None:
     assert outbox.is_due(inbox(entry))
 
 
+def test_a_retry_of_a_resync_that_was_given_up_is_a_resync() -> None:
+    entry = confirmed()
+    do(entry, command("resync"))
+    outbox.reject(entry, "inbox", 3, DeadReason.DEAD_REASON_REFUSED, "no such field", NOW + 2000)
+    assert is_dead(inbox(entry))
+    assert not outbox.is_due(inbox(entry))
+    assert do(entry, command("retry", at_ms=NOW + 3000)) == [Outcome.APPLIED]
+    assert inbox(entry).resync_since_ms == NOW + 3000
+    outbox.confirm(entry, "inbox", 3, NOW + 4000)
+    assert not is_dead(inbox(entry))
+    assert not outbox.is_due(inbox(entry))
+
+
+def test_what_was_given_up_and_confirmed_since_by_a_resync_is_not_dead() -> None:
+    entry = dead()
+    assert do(entry, command("resync")) == [Outcome.APPLIED]
+    assert outbox.is_due(inbox(entry))
+    outbox.confirm(entry, "inbox", 3, NOW + 2000)
+    assert not is_dead(inbox(entry))
+    assert do(entry, command("retry", at_ms=NOW + 3000)) == [Outcome.UNCHANGED]
+
+
 def test_drop_takes_it_from_the_list_and_leaves_it_unsent_until_there_is_a_newer_list() -> None:
     entry = dead()
     assert do(entry, command("drop")) == [Outcome.APPLIED]
