@@ -12,11 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from app.destinations.braze import Braze
 from app.destinations.customerio import CustomerIo
+from app.destinations.hubspot import HubSpot
 from app.destinations.iterable import Iterable
 from app.destinations.klaviyo import Klaviyo
 from app.destinations.limits import Limits, Quota
+from app.destinations.mailchimp import Mailchimp
 from app.destinations.outcomes import Down, JobReading, Reading, Rejected
 from app.destinations.requests import Part, Rendered, Request, Response
+from app.destinations.sendgrid import SendGrid
 from app.destinations.webhook import Webhook
 from app.settings import TargetSettings
 
@@ -90,6 +93,9 @@ class HasFields(Protocol):
 #: Every kind of destination by its name in the settings file.
 KINDS: dict[str, Callable[[Any], Destination]] = {
     "webhook": Webhook.of,
+    "sendgrid": SendGrid.of,
+    "mailchimp": Mailchimp.of,
+    "hubspot": HubSpot.of,
     "klaviyo": Klaviyo.of,
     "braze": Braze.of,
     "customerio": CustomerIo.of,

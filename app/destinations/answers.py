@@ -50,6 +50,12 @@ def retry_all(count: int, reason: str) -> PerPerson:
     return PerPerson((Retry(reason),) * count)
 
 
+def unreadable(response: Response) -> Down:
+    """What it means that the fields of a destination could not be read: the credentials, or something that somebody must look at."""
+    reading = read_status(response)
+    return reading if isinstance(reading, Down) else Down(DownCause.CONFIGURATION, f"the fields could not be read: {reason_of(response)}")
+
+
 def reason_of(response: Response) -> str:
     """``400: Your merge fields were invalid``: the status and the platform's own words, printable, shorter than 200, addresses masked."""
     said = words_of(_said(json_of(response)) or response.body[: 4 * _READ].decode("utf-8", "replace"))

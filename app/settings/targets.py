@@ -122,7 +122,10 @@ class MailchimpSettings(_PlatformSettings):
     list_id: str = Field(pattern=r"^[A-Za-z0-9]{1,40}$")
     #: What stands behind the dash of the API key: us6.
     data_center: str = Field(pattern=r"^[a-z]{2,4}[0-9]{1,4}$")
-    items: int = Field(5, ge=1, le=9)
+    #: Five fields each, of the 30 of an audience that begins with five of its own.
+    items: int = Field(4, ge=1, le=9)
+    #: A field's tag has ten characters: REC1_TITLE.
+    field_prefix: str = Field("rec", pattern=r"^[a-z][a-z0-9]{0,2}$")
     identify_by: Literal["email"] = "email"
 
 
