@@ -25,6 +25,7 @@ from app.engine.fence import Writer
 from app.engine.recovery import Recovery
 from app.engine.source import SourceReader
 from app.engine.table import PartitionState, Table
+from app.engine.turns import STEP_SECONDS, Turns
 from app.errors import BrokerError, NotOwnedError
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ class EngineApp(faust.App):
         self.may_read: list[Callable[[TP], bool]] = []
         #: Called when the app is told to stop, while everything still works.
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
+        #: For whatever takes long: an agent's step takes one by itself.
+        self.turns = Turns()
         self._committers: dict[tuple[str, int], Committer] = {}
         self._unwritten: Counter[TP] = Counter()
         self._reader: SourceReader | None = None
@@ -143,8 +146,13 @@ class EngineApp(faust.App):
 
     # Topology ----------------------------------------------------------------------------------------------------------
 
-    def batched_agent(self, name: str, table: Table[Any], topics: list[str], apply: Callable[[Unit[Any]], None]) -> None:
-        """``apply(unit)`` is called with runs of records of any of ``topics``, which are partitioned like ``table``."""
+    def batched_agent(
+        self, name: str, table: Table[Any], topics: list[str], apply: Callable[[Unit[Any]], None], *, urgent: bool = False
+    ) -> None:
+        """``apply(unit)`` is called with runs of records of any of ``topics``, which are partitioned like ``table``.
+
+        What is ``urgent`` goes before what is not, whenever both wait.
+        """
         for topic in topics:
             assert topic not in self.sources, f"{topic} feeds one table only"
             self.sources[topic] = table
@@ -158,26 +166,41 @@ class EngineApp(faust.App):
         async def run(stream: Any) -> None:
             async for event in stream.noack().events():
                 try:
-                    self._apply(table, event, apply)
+                    await self._apply(table, event, apply, urgent)
                 except NotOwnedError:
-                    continue  # revoked while it waited in the agent's queue: its next owner reads it again
+                    continue  # revoked while it waited for its turn: its next owner reads it again
+                except asyncio.CancelledError:
+                    raise
                 except BaseException as exc:
                     self.fail(exc)
                     raise
-                await asyncio.sleep(0)  # the stream does not wait while it has batches, and others want their turn between two of them
 
         self.agent(channel, name=name)(run)
 
-    def _apply(self, table: Table[Any], event: Any, apply: Callable[[Unit[Any]], None]) -> None:
+    async def _apply(self, table: Table[Any], event: Any, apply: Callable[[Unit[Any]], None], urgent: bool) -> None:
+        """A batch, in steps that take turns with the others'. Whoever reads it again after it was broken off skips what is applied."""
         message: BatchMessage = event.message
-        state, committer = table.state(message.partition), self._committers.get((table.name, message.partition))
+        place = table.name, message.partition
+        await self.turns.take(urgent=urgent)
+        state, committer = table.state(message.partition), self._committers.get(place)
         if committer is None:
             raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
-        try:
-            units = apply_records(state, message.topic, message.records, apply, committer.submit, self.options.batch_max_bytes)
-        except BaseException:
-            committer.halt()
-            raise
+        steps = apply_records(
+            state, message.topic, message.records, apply, committer.submit, self.options.batch_max_bytes, step_seconds=STEP_SECONDS
+        )
+        units: list[Unit[Any]] = []
+        while True:
+            try:
+                unit, is_last = next(steps)
+            except BaseException:
+                committer.halt()
+                raise
+            units.append(unit)
+            if is_last:
+                break
+            await self.turns.take(urgent=urgent)
+            if self._committers.get(place) is not committer:
+                raise NotOwnedError(f"partition {message.partition} of table {table.name} was given up")
         units[-1].done.add_done_callback(partial(self._written, event, units))  # they are written in order
 
     def _written(self, event: Any, units: list[Unit[Any]], last: asyncio.Future[None]) -> None:

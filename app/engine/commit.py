@@ -7,6 +7,7 @@ together, as if they had been one.
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +26,25 @@ class Unit(Generic[T]):
     """One atomic step of one partition: what an agent reads from, changes and emits.
 
     ``records()`` yields the source records that are not applied yet; iterating is what marks them as applied. It ends early when the
-    changed state grows too large for one changelog batch: the rest comes as the next unit. ``replayed`` are records that a former run
-    applied, but did not see through to the end: their effects on state are there, what follows from them may have to be done again.
+    changed state grows too large for one changelog batch, or the step takes long: the rest comes as the next unit. ``replayed`` are
+    records that a former run applied, but did not see through to the end: their effects on state are there, what follows from them may
+    have to be done again.
+    ``until`` is when others want their turn, by ``clock``.
     """
 
-    __slots__ = ("_limit_bytes", "_position", "_records", "done", "holds", "outputs", "partition", "replayed", "state", "topic")
+    __slots__ = (
+        "_clock", "_limit_bytes", "_position", "_records", "_until", "done", "holds", "outputs", "partition", "replayed", "state", "topic",
+    )  # fmt: skip
 
     def __init__(
-        self, state: PartitionState[T], topic: str = "", records: Sequence[Any] = (), replayed: Sequence[Any] = (), limit_bytes: int = 0
+        self,
+        state: PartitionState[T],
+        topic: str = "",
+        records: Sequence[Any] = (),
+        replayed: Sequence[Any] = (),
+        limit_bytes: int = 0,
+        until: float = math.inf,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.state = state
         self.topic = topic
@@ -46,11 +58,13 @@ class Unit(Generic[T]):
         self._records = records
         self._position = 0
         self._limit_bytes = limit_bytes
+        self._until = until
+        self._clock = clock
 
     def records(self) -> Iterator[Any]:
-        state, limit = self.state, self._limit_bytes
+        state, limit, until, clock = self.state, self._limit_bytes, self._until, self._clock
         for record in self._records:
-            if self._position and state.dirty_bytes > limit:
+            if self._position and (state.dirty_bytes > limit or clock() > until):
                 return
             self._position += 1
             state.dirty_bytes += len(record.value or b"")  # what it may add to an object that is changed already
@@ -198,28 +212,32 @@ def apply_records(
     apply: Callable[[Unit[T]], None],
     submit: Callable[[Unit[T]], None],
     limit_bytes: int,
-) -> list[Unit[T]]:
-    """Let ``apply`` work through a batch in as many units as its state needs: what the mark covers is ``replayed``, the rest is applied
-    and marked.
+    *,
+    step_seconds: float = math.inf,
+    clock: Callable[[], float] = perf_counter,
+) -> Iterator[tuple[Unit[T], bool]]:
+    """Let ``apply`` work through a batch in as many units as its state and the time need: what the mark covers is ``replayed``, the rest
+    is applied and marked. Yields each unit, and whether it is the last.
 
-    Each unit is submitted before the next one is made, without an await in between.
+    A unit is submitted before it is yielded, without an await in between. Before the next one is asked for, other units of the partition
+    may be made, but none of ``topic``.
     """
     source = topic.encode()
     known = split_at(records, state.applied(source))
     if known:
         metrics.RECORDS_SKIPPED.labels(topic).inc(known)
     replayed, position = records[:known], known
-    units: list[Unit[T]] = []
     while True:
-        unit: Unit[T] = Unit(state, topic, records[position:], replayed, limit_bytes)
+        unit: Unit[T] = Unit(state, topic, records[position:], replayed, limit_bytes, clock() + step_seconds, clock)
         apply(unit)
         position += unit.taken
         if unit.taken:
             state.advance(source, records[position - 1].offset + 1)
         submit(unit)
-        units.append(unit)
-        if position >= len(records):
-            return units
+        is_last = position >= len(records)
+        yield unit, is_last
+        if is_last:
+            return
         assert unit.taken, "an agent must take at least one record"
         replayed = []
 

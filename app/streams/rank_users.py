@@ -141,6 +141,7 @@ class RankUsers:
     async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
         todo = iter(users.items())
         while slice_ := list(islice(todo, SLICE_USERS)):
+            await self._app.turns.take()
             ranked = await self._app.apply_to(self._outbox, partition, partial(self._rank_slice, users=slice_))
             self._due([*(user_id for user_id, _ in ranked.changed), *ranked.reopened])
             now_ms = _now_ms()

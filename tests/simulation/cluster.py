@@ -339,7 +339,8 @@ class Owner:
         name = next(table.name for table in TABLES.values() if source in table.sources)
         limit = self.random.choice([0, 500, 1 << 20])
         try:
-            units = apply_records(self.states[name], source, records, self._agents[name], self.committers[name].submit, limit)
+            steps = apply_records(self.states[name], source, records, self._agents[name], self.committers[name].submit, limit)
+            units = [unit for unit, _ in steps]
         except NotOwnedError:
             return  # its committer met a failure; the worker is about to stop
         self.positions[source] = start + len(records)

@@ -82,7 +82,7 @@ async def test_records_that_the_mark_covers_are_given_as_replayed_and_change_not
         replayed.extend(unit.replayed)
         add(unit)
 
-    apply_records(state, "source", records, look, lambda unit: None, 1 << 20)
+    list(apply_records(state, "source", records, look, lambda unit: None, 1 << 20))
 
     assert replayed == records
     assert seen(state) == before
@@ -112,7 +112,7 @@ async def test_records_that_change_no_value_still_move_the_mark() -> None:
     def look(unit: Unit[Any]) -> None:
         list(unit.records())
 
-    apply_records(state, "source", [Record(4, b"a", b"")], look, lambda _: changes.append(state.take_changes()), 9)
+    list(apply_records(state, "source", [Record(4, b"a", b"")], look, lambda _: changes.append(state.take_changes()), 9))
 
     assert changes == [{MARK_PREFIX + b"source": (5).to_bytes(8, "big")}]
 
@@ -186,9 +186,38 @@ async def test_the_size_of_a_value_that_is_known_counts_for_the_limit() -> None:
     assert len(batches) == 2, "the first one is 5,000 bytes by itself"
 
 
+async def test_a_step_that_takes_long_ends_and_the_rest_of_the_batch_comes_as_further_units() -> None:
+    state, now, taken = state_over(DictDatabase()), [0.0], []
+
+    def look(unit: Unit[Any]) -> None:
+        for record in unit.records():
+            taken.append((unit, record.offset))
+            now[0] += 0.01
+
+    records = [Record(n, b"a", b"1") for n in range(5)]
+    units = list(apply_records(state, "source", records, look, lambda _: None, 1 << 20, step_seconds=0.015, clock=lambda: now[0]))
+
+    assert [[offset for by, offset in taken if by is unit] for unit, _ in units] == [[0, 1], [2, 3], [4]]
+    assert [is_last for _, is_last in units] == [False, False, True]
+    assert state.applied(b"source") == 5
+
+
+async def test_a_step_takes_a_record_however_long_it_takes_and_the_mark_moves_with_each() -> None:
+    state, now, marks = state_over(DictDatabase()), [0.0], []
+
+    def look(unit: Unit[Any]) -> None:
+        for _ in unit.records():
+            now[0] += 60.0
+
+    records = [Record(n, b"a", b"1") for n in range(3)]
+    for _ in apply_records(state, "source", records, look, lambda _: None, 1 << 20, step_seconds=0.015, clock=lambda: now[0]):
+        marks.append(state.applied(b"source"))
+    assert marks == [1, 2, 3], "a batch that is broken off between two steps goes on where it was"
+
+
 async def test_an_agent_that_takes_nothing_is_a_bug_and_said_to_be_one() -> None:
     with pytest.raises(AssertionError, match="at least one"):
-        apply_records(state_over(DictDatabase()), "source", [Record(0, b"a", b"1")], lambda unit: None, lambda unit: None, 1)
+        list(apply_records(state_over(DictDatabase()), "source", [Record(0, b"a", b"1")], lambda unit: None, lambda unit: None, 1))
 
 
 async def test_items_and_read_show_what_is_written_and_nothing_of_the_engines() -> None:

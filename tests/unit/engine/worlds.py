@@ -79,5 +79,6 @@ def feed(state: PartitionState[Any], records: list[Record], limit_bytes: int = 1
         if state.changed:
             batches.append(state.take_changes())
 
-    apply_records(state, "source", records, add, submit, limit_bytes)
+    for _ in apply_records(state, "source", records, add, submit, limit_bytes):
+        pass
     return batches

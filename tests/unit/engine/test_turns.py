@@ -1,0 +1,78 @@
+"""Heavy steps come one after another with rounds of the event loop in between, urgent ones first, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from app.engine.turns import ROUNDS, URGENT_IN_A_ROW, Turns
+
+
+class Steps:
+    """Who took a turn, and in which round of the loop."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.order: list[str] = []
+        self.rounds: list[int] = []
+        self._round = 0
+
+    async def take(self, name: str, times: int = 1, *, urgent: bool = False) -> None:
+        for _ in range(times):
+            await self.turns.take(urgent=urgent)
+            self.order.append(name)
+            self.rounds.append(self._round)
+
+    async def count_rounds(self) -> None:
+        while True:
+            self._round += 1
+            await asyncio.sleep(0)
+
+    async def run(self, *takers: object) -> None:
+        counting = asyncio.create_task(self.count_rounds())
+        async with asyncio.timeout(5):
+            await asyncio.gather(*takers)  # type: ignore[call-overload]  # coroutines
+        counting.cancel()
+
+
+async def test_steps_of_many_come_in_turn_and_the_loop_goes_round_between_two_of_them() -> None:
+    steps = Steps()
+    await steps.run(steps.take("a", 4), steps.take("b", 4), steps.take("c", 4))
+    assert steps.order == ["a", *["a", "b", "c"] * 3, "b", "c"], "the first finds nobody before it"
+    assert all(after - before >= ROUNDS for before, after in pairwise(steps.rounds)), steps.rounds
+
+
+async def test_whoever_is_alone_waits_for_these_rounds_only() -> None:
+    steps = Steps()
+    await steps.run(steps.take("a", 5))
+    assert all(after - before <= ROUNDS + 1 for before, after in pairwise(steps.rounds)), steps.rounds
+
+
+async def test_an_urgent_step_goes_before_the_ordinary_ones_that_wait() -> None:
+    steps = Steps()
+    await steps.run(*(steps.take(f"o{n}") for n in range(5)), steps.take("urgent", urgent=True))
+    assert steps.order == ["o0", "urgent", "o1", "o2", "o3", "o4"]
+
+
+async def test_urgent_steps_without_end_leave_a_quarter_of_the_turns_to_the_others() -> None:
+    steps = Steps()
+    await steps.run(steps.take("o", 10), *(steps.take("u", 50, urgent=True) for _ in range(4)))
+    while_both = steps.order[: max(n for n, name in enumerate(steps.order) if name == "o") + 1]
+    assert while_both.count("o") == 10
+    assert len(while_both) <= 10 * (URGENT_IN_A_ROW + 1)
+
+
+@pytest.mark.parametrize("rounds_before", [0, 1, *range(ROUNDS - 1, 2 * ROUNDS)])  # before it waits, while it does, when its turn is given
+async def test_whoever_is_cancelled_holds_nobody_up(rounds_before: int) -> None:
+    steps = Steps()
+    waiting = [asyncio.create_task(steps.take(name)) for name in ("ahead", "gone", "next")]
+    await steps.take("first")
+    for _ in range(rounds_before):
+        await asyncio.sleep(0)
+    waiting[1].cancel()
+    async with asyncio.timeout(5):
+        await waiting[2]
+        await steps.take("again")
+    assert steps.order == ["first", "ahead", "next", "again"]
