@@ -8,6 +8,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Compiled by pip where there are a C compiler and Python's headers.
+KERNEL := app/domain/_kernel.c
 # Tests run side by side; JOBS=1 runs them one after another, in order.
 JOBS := 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
@@ -26,10 +28,11 @@ help: ## Say what there is.
 	@echo "See it: make run. Change it: CONTRIBUTING.md."
 
 setup: $(READY) ## Install everything into .venv (Python 3.11 to 3.13; a minute or two).
+	@$(BIN)/python -m app.domain.kernel
 	@echo "ready: $(BIN)/tidings --help"
 
-# Again when pyproject.toml has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
-$(READY): pyproject.toml
+# Again when pyproject.toml or the kernel's source has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
+$(READY): pyproject.toml $(KERNEL)
 	@python=""; for candidate in $${PYTHON:-} python3.13 python3.12 python3.11 python3; do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then python="$$candidate"; break; fi; \
 	done; \
@@ -47,6 +50,7 @@ run: $(READY) ## See it: a broker, a worker, a shop and an inbox on this machine
 	@exec $(BIN)/tidings demo
 
 test: $(READY) browser ## Unit, contract, agents, simulation, and e2e on the embedded broker.
+	@$(BIN)/python -m app.domain.kernel
 	$(PYTEST) -m "not kafka and not long"
 
 test-long: $(READY) ## What takes long: the recommender's bars on whole logs, 10^5 random lists against the rules.
@@ -102,3 +106,4 @@ browser:
 clean: ## Remove what was installed and built here.
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f $(KERNEL:.c=.*.so)

@@ -21,6 +21,7 @@ import uvloop
 from faust.app.base import BootStrategy
 from mode import Service
 
+from app.domain.kernel import kernel_info
 from app.errors import TidingsError
 from app.settings import Settings, load_settings
 from app.streams.publisher import Publisher
@@ -98,6 +99,7 @@ class _Surroundings(Service):
         await self._topology.app.tables.recovery.completed.wait()
         url = self._web.url
         logger.info("ready: %s/readyz says how it is, %s/metrics what it does, %s/openapi.json what may be asked", url, url, url)
+        logger.info("rankings run %s", kernel_info())
 
     async def on_stop(self) -> None:
         for task in self._running:

@@ -10,7 +10,6 @@ by putting these bytes one after the other, each as a field of a UserNeighbours 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import islice
 from typing import NamedTuple
 
@@ -58,6 +57,9 @@ class HeldNeighbours:
 
     __slots__ = ("answers", "second_hop")
 
+    #: How popular a neighbour is, an answer does not say.
+    damping = None
+
     def __init__(self) -> None:
         #: By product id, answered longest ago first: of products that the person touched, and of neighbours of these.
         self.answers: dict[str, Answer] = {}
@@ -99,9 +101,9 @@ class HeldNeighbours:
         message = held.message()
         return 1.0, dict(zip(message.neighbour_ids[:], message.scores[:], strict=False))
 
-    def damped(self, scores: dict[str, float]) -> Collection[float]:
-        """As they are: how popular a neighbour is, an answer does not say."""
-        return scores.values()
+    def links(self, product_id: str) -> tuple[float, bytes] | None:
+        held = self.answers.get(product_id) or self.second_hop.get(product_id)
+        return None if held is None else (1.0, held.field[held.start :])
 
     def together(self, product_id: str) -> tuple[int, dict[str, int]]:
         if (held := self.answers.get(product_id)) is None:

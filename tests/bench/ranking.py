@@ -1,7 +1,8 @@
 """The ranking against the reference, ../shared/prototype/streampair.py: both learn the same real clicks, then answer the same queries in
 turn, slice by slice, in one process.
 
-Ours reads live items (app/domain/evaluation), as the reference does. Times are of the process alone, so other processes hardly matter.
+Ours reads live items (app/domain/evaluation), as the reference does, and says why each product is there, as the reference does not. It is
+measured as it was installed, and in Python without the kernel. Times are of the process alone, so other processes hardly matter.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import process_time
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from rich.table import Table
 
 from app.cli.logs import EventLog, read_log
 from app.domain.evaluation import LiveItems
 from app.domain.items import KEPT_NEIGHBOURS
+from app.domain.kernel import KERNEL, Kernel, kernel_info
 from app.domain.log_rows import event_of
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables
 from app.domain.profile import MAX_SESSION_PRODUCTS
-from app.domain.ranking import Situation, rank_situation, score_situation
+from app.domain.ranking import Situation, rank_situation
+from app.domain.recommendations import Recommendation
 from app.domain.visits import MAX_CROSS_SESSION, MAX_DISTANCE
 from tests.brokers.apache_kafka import ROOT
+from tidings.updates.v1.update_pb2 import ReasonKind
 
 REFERENCE = ROOT.parent / "shared" / "prototype" / "streampair.py"
 LOG = ROOT.parent / "shared" / "data" / "bolcom_toy" / "events.parquet"
@@ -51,16 +56,16 @@ class RankingPlan:
 class RankingRun:
     """Means over all queries and rounds, in µs of processor time; ratios are of the rounds.
 
-    The reference answers product ids. So ours is measured for these alone, and with what a person is shown: a reason for each.
+    The reference answers product ids; ours, products with their scores and reasons.
     """
 
     plan: RankingPlan
     queries: int
     ours_us: float
-    with_reasons_us: float
+    in_python_us: float
     reference_us: float
     ratios: tuple[float, ...]
-    ratios_with_reasons: tuple[float, ...]
+    ratios_in_python: tuple[float, ...]
     #: Lists with the same products in the same order, and with the same products, as far as they are scored; and of these products, how
     #: many are in both. The rest of a short list is what trends, which the reference counts exactly and we in blocks.
     same_lists: int
@@ -69,10 +74,11 @@ class RankingRun:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "log": LOG.parent.name, "events": self.plan.learn_events, "queries": self.queries, "cpu_us_per_ranking": self.ours_us,
-            "cpu_us_per_ranking_with_reasons": self.with_reasons_us, "reference_cpu_us_per_ranking": self.reference_us,
-            "ratio": median(self.ratios), "ratios": list(self.ratios), "ratio_with_reasons": median(self.ratios_with_reasons),
-            "at_least": AT_LEAST, "same_lists": self.same_lists, "same_products": self.same_products,
+            "log": LOG.parent.name, "events": self.plan.learn_events, "queries": self.queries, "kernel": kernel_info(),
+            "cpu_us_per_ranking": self.ours_us, "cpu_us_per_ranking_in_python": self.in_python_us,
+            "reference_cpu_us_per_ranking": self.reference_us, "ratio": median(self.ratios), "ratios": list(self.ratios),
+            "ratio_in_python": median(self.ratios_in_python), "at_least": AT_LEAST,
+            "same_lists": self.same_lists, "same_products": self.same_products,
             "products_in_common": self.products_in_common,
         }  # fmt: skip
 
@@ -80,8 +86,9 @@ class RankingRun:
 def ranking_table(run: RankingRun) -> Table:
     table = Table("ranking", "µs CPU", "reference, µs CPU", "ratio", "wanted", title="Ranking against the reference, in one process")
     reference = f"{run.reference_us:.0f}"
-    table.add_row("products", f"{run.ours_us:.0f}", reference, f"{median(run.ratios):.2f}", f"{AT_LEAST:.0f}")
-    table.add_row("products with reasons", f"{run.with_reasons_us:.0f}", reference, f"{median(run.ratios_with_reasons):.2f}", "-")
+    installed = "as installed, compiled" if KERNEL is not None else "as installed"
+    table.add_row(installed, f"{run.ours_us:.0f}", reference, f"{median(run.ratios):.2f}", f"{AT_LEAST:.0f}")
+    table.add_row("in Python", f"{run.in_python_us:.0f}", reference, f"{median(run.ratios_in_python):.2f}", "-")
     table.caption = (
         f"{run.queries:,} lists: {run.same_lists:,} the same, {run.same_products:,} of the same products, "
         f"{run.products_in_common:.1%} of the products in both"
@@ -98,32 +105,36 @@ def why_not() -> str:
 def measure_ranking(plan: RankingPlan) -> RankingRun:
     """Learn the first events of the log, then rank in each of the situations that come next, in as many rounds."""
     log = read_log(LOG)
-    ours, with_reasons, reference, situations = _learn(log, plan)
-    for ask in (ours, with_reasons, reference):  # warms up
+    ours, in_python, reference, situations = _learn(log, plan)
+    for ask in (ours, in_python, reference):  # warms up
         for asked in situations:
             ask(asked)
     spent = [0.0, 0.0, 0.0]
     ratios: tuple[list[float], list[float]] = [], []
     for round_ in range(plan.rounds):
-        own = _round((ours, with_reasons, reference), situations, first=round_)
+        own = _round((ours, in_python, reference), situations, first=round_)
         spent = [total + seconds for total, seconds in zip(spent, own, strict=True)]
         for of, seconds in zip(ratios, own, strict=False):
             of.append(own[2] / seconds)
-    pairs = [(one, reference(asked)[: len(one)]) for asked in situations for one in [ours(asked)]]
-    ours_us, with_reasons_us, reference_us = (seconds / plan.rounds / len(situations) * 1e6 for seconds in spent)
+    pairs = [(one, reference(asked)[: len(one)]) for asked in situations for one in [_scored(ours(asked))]]
+    ours_us, in_python_us, reference_us = (seconds / plan.rounds / len(situations) * 1e6 for seconds in spent)
     return RankingRun(
-        plan=plan, queries=len(situations), ours_us=ours_us, with_reasons_us=with_reasons_us, reference_us=reference_us,
-        ratios=tuple(ratios[0]), ratios_with_reasons=tuple(ratios[1]),
+        plan=plan, queries=len(situations), ours_us=ours_us, in_python_us=in_python_us, reference_us=reference_us,
+        ratios=tuple(ratios[0]), ratios_in_python=tuple(ratios[1]),
         same_lists=sum(one == other for one, other in pairs),
         same_products=sum(set(one) == set(other) for one, other in pairs),
         products_in_common=sum(len(set(one) & set(other)) for one, other in pairs) / max(1, sum(len(one) for one, _ in pairs)),
     )  # fmt: skip
 
 
-Ask = Callable[[tuple[Situation, float]], list[str]]
+#: A situation, and its time in seconds.
+Asked: TypeAlias = tuple[Situation, float]
+Answer = TypeVar("Answer")
+Ask: TypeAlias = Callable[[Asked], list[Answer]]
+AskOurs: TypeAlias = Ask[Recommendation]
 
 
-def _round(all_: Sequence[Ask], situations: Sequence[tuple[Situation, float]], first: int) -> list[float]:
+def _round(all_: Sequence[Ask[Any]], situations: Sequence[Asked], first: int) -> list[float]:
     """Each slice is answered by one right after the other; who is first changes from slice to slice."""
     spent = [0.0] * len(all_)
     for number, start in enumerate(range(0, len(situations), SLICE_QUERIES), first):
@@ -138,16 +149,21 @@ def _round(all_: Sequence[Ask], situations: Sequence[tuple[Situation, float]], f
     return spent
 
 
-def _learn(log: EventLog, plan: RankingPlan) -> tuple[Ask, Ask, Ask, list[tuple[Situation, float]]]:
-    """Ours, ours with reasons, and the reference, taught; and the situations that come next, each with its time in seconds. Nothing is
-    learned while these are asked.
+def _scored(ranked: Sequence[Recommendation]) -> list[str]:
+    """The products without those that fill a short list."""
+    return [recommendation.product_id for recommendation in ranked if recommendation.reason.kind != ReasonKind.REASON_KIND_TRENDING]
+
+
+def _learn(log: EventLog, plan: RankingPlan) -> tuple[AskOurs, AskOurs, Ask[str], list[Asked]]:
+    """Ours as installed, ours in Python, and the reference, taught; and the situations that come next. Nothing is learned while these are
+    asked.
     """
     tables = PlainTables()
     with _importing(REFERENCE.parent):
         streampair = importlib.import_module("streampair")
     reference = streampair.StreamPair(K=KEPT_NEIGHBOURS, m=MAX_DISTANCE, xm=MAX_CROSS_SESSION)
     sessions: dict[str, list[str]] = {}
-    situations: list[tuple[Situation, float]] = []
+    situations: list[Asked] = []
     for index, row in enumerate(log):
         session = sessions.setdefault(row.session, [])
         if index < plan.learn_events:
@@ -161,22 +177,17 @@ def _learn(log: EventLog, plan: RankingPlan) -> tuple[Ask, Ask, Ask, list[tuple[
     models = GlobalModels.of(tables.shares.values())
     live = LiveItems(tables)
 
-    def ask_ours(asked: tuple[Situation, float]) -> list[str]:
+    def ask_ours(asked: Asked, kernel: Kernel | None) -> list[Recommendation]:
         situation, at = asked
         live.now_ms = int(at * 1000)
-        return score_situation(situation, models, live, LIST_LENGTH).best
+        return rank_situation(situation, models, live, LIST_LENGTH, kernel)
 
-    def ask_with_reasons(asked: tuple[Situation, float]) -> list[str]:
-        situation, at = asked
-        live.now_ms = int(at * 1000)
-        return [recommendation.product_id for recommendation in rank_situation(situation, models, live, LIST_LENGTH)]
-
-    def ask_reference(asked: tuple[Situation, float]) -> list[str]:
+    def ask_reference(asked: Asked) -> list[str]:
         situation, at = asked
         found: list[str] = reference.topk(situation.session, at, LIST_LENGTH)
         return found
 
-    return ask_ours, ask_with_reasons, ask_reference, situations
+    return partial(ask_ours, kernel=KERNEL), partial(ask_ours, kernel=None), ask_reference, situations
 
 
 @contextmanager

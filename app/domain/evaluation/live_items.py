@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.domain.decay import growth
 from app.domain.items import COUNT_BITS, FREQUENCY_POWER, ItemState, neighbour_list, product_of
 from app.domain.plain_fold import PlainTables
-from app.domain.ranking import ScoredLinks
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 
 #: delta: how much popular neighbours are lowered; here their popularity is known.
@@ -21,9 +22,8 @@ class LiveItems:
         self._items = tables.items
         #: The item's weight and window, and its links.
         self._lists: dict[str, tuple[int, int, dict[str, float]]] = {}
-        #: What popularity leaves of a score, as of a time less than a day ago.
-        self._damping: dict[str, float] = {}
-        self._damped_at_ms = 0
+        #: As of a time less than a day ago.
+        self._damping = _Damping(tables.items)
         #: By wire id, one object for all who name a product.
         self._names: dict[bytes, str] = {}
         #: Of a window, what a weight is to be multiplied by at a time.
@@ -38,16 +38,16 @@ class LiveItems:
     def now_ms(self, now_ms: int) -> None:
         self._now_ms = now_ms
         self._scales.clear()
-        if abs(now_ms - self._damped_at_ms) > _DAMPING_AGE_MS:
+        if abs(now_ms - self._damping.at_ms) > _DAMPING_AGE_MS:
             self._damping.clear()
-            self._damped_at_ms = now_ms
+            self._damping.at_ms = now_ms
 
     def forget(self, product_id: str) -> None:
         """The item is about to change."""
         self._lists.pop(product_id, None)
         self._damping.pop(product_id, None)
 
-    def neighbours(self, product_id: str) -> ScoredLinks | None:
+    def neighbours(self, product_id: str) -> tuple[float, dict[str, float]] | None:
         found = self._lists.get(product_id)
         if found is None:
             item = self._items.get(product_id)
@@ -63,14 +63,12 @@ class LiveItems:
             scale = self._scales[window] = 1.0 / growth(self._now_ms, window)
         return scale / (weight * scale + 1.0) ** FREQUENCY_POWER, links
 
-    def damped(self, scores: dict[str, float]) -> list[float]:
-        damping = self._damping
-        try:
-            return [score * damping[product_id] for product_id, score in scores.items()]
-        except KeyError:
-            for product_id in scores.keys() - damping.keys():
-                damping[product_id] = _damping(self._items.get(product_id), self._damped_at_ms)
-        return [score * damping[product_id] for product_id, score in scores.items()]
+    #: The same: they are at hand parsed.
+    links = neighbours
+
+    @property
+    def damping(self) -> dict[str, float]:
+        return self._damping
 
     def together(self, product_id: str) -> tuple[int, dict[str, int]]:
         item = self._items.get(product_id)
@@ -84,5 +82,16 @@ class LiveItems:
         return answer.purchase_count, answer.bought_ids[:], answer.bought_counts[:]
 
 
-def _damping(item: ItemState | None, at_ms: int) -> float:
-    return 1.0 if item is None else (item.weight / growth(at_ms, item.window) + 1.0) ** _POPULARITY_POWER
+class _Damping(dict[str, float]):
+    """By product, what popularity leaves of a score; made when it is asked for."""
+
+    def __init__(self, items: Mapping[str, ItemState]) -> None:
+        super().__init__()
+        self.at_ms = 0
+        self._items = items
+
+    def __missing__(self, product_id: str) -> float:
+        item = self._items.get(product_id)
+        left = 1.0 if item is None else (item.weight / growth(self.at_ms, item.window) + 1.0) ** _POPULARITY_POWER
+        self[product_id] = left
+        return left

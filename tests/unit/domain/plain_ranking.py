@@ -5,7 +5,9 @@ Both must agree to the last bit, so sums are taken in one order: links of newer 
 
 from __future__ import annotations
 
+from functools import reduce
 from math import exp
+from operator import add
 
 from app.domain.models import GlobalModels
 from app.domain.ranking import NeighbourSource, Situation
@@ -28,7 +30,8 @@ def plain_rank(situation: Situation, models: GlobalModels, source: NeighbourSour
         for middle in best_of(by_link)[:10]:
             second += links_from(middle, by_link[middle] * 0.4, source)
         by_link = summed([*links, *(link for link in second if link[1] not in context)])
-    by_link = dict(zip(by_link, source.damped(by_link), strict=True))
+    if source.damping is not None:
+        by_link = {product: score * source.damping[product] for product, score in by_link.items()}
 
     seen_now = {product: models.session_return[cell] for product, cell in session_cells(session).items()}
     if session:
@@ -38,7 +41,7 @@ def plain_rank(situation: Situation, models: GlobalModels, source: NeighbourSour
     trends = {} if session else {product: 0.3 * 0.3 * share for product, share in models.trending}
     by_link = {product: score for product, score in by_link.items() if product not in seen_now}
     new = max(0.05, 1.0 - sum(seen_now.values())) if session else 0.3
-    scale = new / (sum(by_link.values()) or 1.0)
+    scale = new / (reduce(add, by_link.values(), 0.0) or 1.0)  # sum() rounds otherwise from Python 3.12 on
     by_link = {product: score * scale for product, score in by_link.items()}
 
     scores = {

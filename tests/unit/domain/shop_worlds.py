@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from app.domain.catalog import NEVER_MS, CatalogProduct
@@ -58,8 +58,8 @@ class Taught:
         found = self._neighbours.get(product_id)
         return None if found is None else (1.0, found)
 
-    def damped(self, scores: dict[str, float]) -> Collection[float]:
-        return scores.values()
+    links = neighbours
+    damping = None
 
     def together(self, product_id: str) -> tuple[int, Mapping[str, int]]:
         return self._together.get(product_id, (0, {}))

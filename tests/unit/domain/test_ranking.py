@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from app.domain.held_neighbours import Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
 from app.domain.items import neighbour_list
+from app.domain.kernel import KERNEL
 from app.domain.models import GlobalModels
 from app.domain.plain_fold import PlainTables, plain_fold
 from app.domain.profile import SESSION_GAP_MS, fold_event, new_profile
-from app.domain.ranking import ScoredLinks, Situation, rank_situation, situation_of
 from app.domain.ranking import rank as rank_profile
+from app.domain.ranking import rank_situation, situation_of
 from app.domain.recommendations import Reason, Recommendation, list_digest
 from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS, START_CELLS, history_cells, session_cells
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, consent, histories, viewed
 from tests.unit.domain.plain_ranking import plain_rank
+from tests.unit.domain.ranking_worlds import any_situation
 from tidings.events.v1.event_pb2 import ConsentState
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 from tidings.state.v1.profile_pb2 import Profile
@@ -205,45 +207,13 @@ def test_someone_who_was_stored_ranks_alike(events):
 # The oracle
 
 
-class Links(dict[str, ScoredLinks]):
-    """Neighbours from a dict, popular ones lowered where their popularity is given."""
-
-    damping: float = 1.0
-
-    def neighbours(self, product_id: str) -> ScoredLinks | None:
-        return self.get(product_id)
-
-    def damped(self, scores: dict[str, float]) -> list[float]:
-        return [score * self.damping ** len(product_id) for product_id, score in scores.items()]
-
-
-def any_situation(random: Random) -> tuple[Situation, GlobalModels, Links, int]:
-    """Of few products, so that they repeat, tie, trend and link to each other; or of many."""
-    catalog = [f"p{number}" for number in range(random.choice([4, 12, 300]))]
-    known = random.sample(catalog, min(len(catalog), 40))
-    sizes = random.choice([0, 1, 2, 5, 30]), random.choice([0, 1, 5, 40, 200])
-    situation = Situation(*(random.choices(known, k=size) for size in sizes))
-    links = Links()
-    for product_id in random.sample(known, random.randint(0, min(len(known), 20))):
-        ids = random.sample(catalog, random.randint(0, min(len(catalog), 20)))
-        links[product_id] = random.choice([1.0, 0.7]), {other: random.choice([0.0, 0.25, 0.5, 1.0, random.random()]) for other in ids}
-    links.damping = random.choice([1.0, 0.9])
-    trending = {random.choice(catalog): random.choice([0.01, 0.3, random.random()]) for _ in range(random.choice([0, 3, 60]))}
-    models = GlobalModels(
-        tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(SESSION_CELLS)),
-        tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(HISTORY_CELLS)),
-        tuple(sorted(trending.items(), key=lambda entry: (-entry[1], entry[0]))),
-        start_return=tuple(random.choice([0.0, 0.1, random.random()]) for _ in range(START_CELLS)),
-    )
-    return situation, models, links, random.choice([1, 5, 20, 50])
-
-
+@pytest.mark.parametrize("kernel", [KERNEL, None], ids=["as installed", "in Python"])
 @pytest.mark.parametrize("seed", range(10))
-def test_a_ranking_is_the_plain_one_to_the_last_bit(seed):
+def test_a_ranking_is_the_plain_one_to_the_last_bit(seed, kernel):
     random = Random(seed)
     for _ in range(300):
         case = any_situation(random)
-        assert rank_situation(*case) == plain_rank(*case)
+        assert rank_situation(*case, kernel) == plain_rank(*case)
 
 
 # Has the list a user would see changed?
