@@ -84,7 +84,7 @@ class HasFields(Protocol):
         """Those of ``fields()`` that are not among them; Down if they could not be read."""
 
     def create_field(self, field: Any) -> Request:
-        """The request that makes one."""
+        """The request that makes one. 409 answers that it is there already."""
 
     def settings_hint(self, response: Response) -> str:
         """Lines for the settings file that follow from the fields as they are (SendGrid's ids); empty if there is nothing to say."""

@@ -225,6 +225,8 @@ def _outcome(error: Any) -> PersonOutcome:
             return Rejected(outbox_pb2.DEAD_REASON_UNKNOWN_PERSON, detail)
         case "RATE_LIMITS" | "INTERNAL_ERROR" | "SERVER_ERROR" | "TIMEOUT":
             return Retry(detail)
+        case _ if "gdpr" in lowered or "blocklist" in lowered:
+            return Rejected(outbox_pb2.DEAD_REASON_SUPPRESSED, detail, blocks=True)
         case _ if "email" in lowered and ("invalid" in lowered or "not valid" in lowered):
             return Rejected(outbox_pb2.DEAD_REASON_INVALID_IDENTITY, detail)
         case _:
