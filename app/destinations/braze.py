@@ -23,6 +23,9 @@ MAX_VALUE_BYTES = 255
 #: Of an array of objects: 100 KB, 50 KB in older documents. Beyond it Braze drops the update and answers that all is well.
 MAX_LIST_BYTES = 50_000
 
+#: In an error's words: the id is on the instance's blocklist, or its profile was deleted.
+_BLOCKING = ("blacklist", "blocklist", "was deleted")
+
 _LIMITS = Limits(
     concurrency=16,
     # Objects in a request, over attributes, events and purchases together.
@@ -128,12 +131,16 @@ def _read_people(count: int, answer: Any) -> PerPerson | Split:
 
 def _rejected(words: str) -> Rejected:
     said = words.lower()
-    if "blacklist" in said or "blocklist" in said:
+    if any(word in said for word in _BLOCKING):
         return Rejected(outbox_pb2.DEAD_REASON_SUPPRESSED, words, blocks=True)
     return Rejected(_dead_reason(said), words)
 
 
 def _dead_reason(said: str) -> DeadReason:
+    if "does not exist" in said or "not found" in said:
+        return outbox_pb2.DEAD_REASON_UNKNOWN_PERSON
+    if "more than one" in said or "duplicate" in said:
+        return outbox_pb2.DEAD_REASON_CONFLICT
     if any(word in said for word in ("external_id", "user_id", "user_alias", "email", "identifier")):
         return outbox_pb2.DEAD_REASON_INVALID_IDENTITY
     return outbox_pb2.DEAD_REASON_REFUSED

@@ -140,10 +140,12 @@ def _rejected(error: Any) -> Rejected:
     words = words_of(": ".join(part for part in parts if part)) or "no reason given"
     if "suppressed" in words.lower():
         return Rejected(outbox_pb2.DEAD_REASON_SUPPRESSED, words, blocks=True)
-    return Rejected(_dead_reason(text_at(error, "field"), words.lower()), words)
+    return Rejected(_dead_reason(parts[0], parts[1], words.lower()), words)
 
 
-def _dead_reason(field_name: str, said: str) -> DeadReason:
+def _dead_reason(reason: str, field_name: str, said: str) -> DeadReason:
+    if reason == "not_found":
+        return outbox_pb2.DEAD_REASON_UNKNOWN_PERSON
     if field_name.split(".")[0] in ("identifiers", "id", "email", "cio_id"):
         return outbox_pb2.DEAD_REASON_INVALID_IDENTITY
     if "too large" in said or "too long" in said:

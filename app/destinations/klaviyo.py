@@ -56,6 +56,8 @@ _JOBS = "/api/profile-bulk-import-jobs"
 #: A job's name that is to be asked for its errors: the id, this, and how many people failed. No id has it.
 _ERRORS = "#errors:"
 _POINTER = re.compile(r"/data/attributes/profiles/data/([0-9]{1,6})(?:/.*)?")
+#: In an error's words: the profile is suppressed, or was deleted for privacy.
+_BLOCKING = ("suppress", "privacy")
 _IDENTIFIERS = ("email", "external_id", "phone_number")
 
 
@@ -122,7 +124,7 @@ class Klaviyo:
         return self._request("GET", f"{_JOBS}/{quote(job_id, safe='')}{page}")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> Request:
-        headers = {"accept": MEDIA_TYPE, "revision": self.revision}
+        headers = {"revision": self.revision}
         if body:
             headers["content-type"] = MEDIA_TYPE
         return Request(method, self.base_url + path, headers, body, {"authorization": f"Klaviyo-API-Key {self.api_key}"})
@@ -227,12 +229,17 @@ def _named_by_place(errors: Iterable[Any], count: int) -> dict[int, Rejected]:
 def _rejected(error: dict[str, Any]) -> Rejected:
     code, pointer = text_at(error, "code"), text_at(error, "source", "pointer")
     words = words_of(text_at(error, "detail") or text_at(error, "title")) or "no reason given"
-    return Rejected(_dead_reason(code, pointer), words_of(f"{code}: {words}") if code else words)
+    detail = words_of(f"{code}: {words}") if code else words
+    if any(word in words.lower() for word in _BLOCKING):
+        return Rejected(outbox_pb2.DEAD_REASON_SUPPRESSED, detail, blocks=True)
+    return Rejected(_dead_reason(code, pointer), detail)
 
 
 def _dead_reason(code: str, pointer: str) -> DeadReason:
     if "duplicate" in code or "conflict" in code:
         return outbox_pb2.DEAD_REASON_CONFLICT
+    if code == "not_found":
+        return outbox_pb2.DEAD_REASON_UNKNOWN_PERSON
     if pointer.rpartition("/")[2] in _IDENTIFIERS:
         return outbox_pb2.DEAD_REASON_INVALID_IDENTITY
     return outbox_pb2.DEAD_REASON_REFUSED
