@@ -18,7 +18,6 @@ from app.web.demo.platforms.mailchimp import Mailchimp, hash_of
 from app.web.demo.platforms.platform import Answer, Call
 from app.web.demo.platforms.sendgrid import SendGrid
 
-
 NOTHING: Mapping[str, str] = {}
 
 
@@ -59,7 +58,8 @@ def a_platform(kind: str) -> Platform:
 
 
 def ask(
-    platform: Platform, method: str, path: str, document: Any = None, headers: Mapping[str, str] = NOTHING, query: Mapping[str, str] = NOTHING,
+    platform: Platform, method: str, path: str, document: Any = None,
+    headers: Mapping[str, str] = NOTHING, query: Mapping[str, str] = NOTHING,
 ) -> Answer:
     body = document if isinstance(document, bytes) else orjson.dumps(document)
     all_headers = {"content-type": platform.content_type, **KEYS[platform.kind], **headers}

@@ -37,6 +37,10 @@ class Mailchimp(Platform):
         self.connections = AtOnce(CONNECTIONS, lambda: self.in_flight)
         super().__init__(**account)
 
+    def introduce(self, identifiers: Mapping[str, str], fields: Mapping[str, Any] | None = None) -> Person:
+        email = identifiers["email"].lower()
+        return super().introduce({"email": email, "hash": hash_of(email)}, fields)
+
     def routes(self) -> Iterable[Route]:
         limits = (self.connections,)
         member = "/3.0/lists/(?P<list_id>[^/]+)/members/(?P<hash_>[^/]+)"
@@ -158,15 +162,13 @@ class Mailchimp(Platform):
             return Answer(200, self._shown(held) if held else {"id": hash_of(address), "email_address": address, "merge_fields": {}})
         kept = {tag: _clipped(value) for tag, value in merge_fields.items() if tag in self.fields and not isinstance(value, (list, dict))}
         cleared = [tag for tag, value in kept.items() if value == ""]
-        self.put({"email": address}, {tag: value for tag, value in kept.items() if value != ""}, cleared)
+        self.put({"email": address, "hash": hash_of(address)}, {tag: value for tag, value in kept.items() if value != ""}, cleared)
         person = self.person(address)
         assert person is not None, "it was just written"
         return Answer(200, self._shown(person))
 
     def _member(self, list_id: str, hash_: str) -> Person | None:
-        if list_id != self.list_id:
-            return None
-        return next((person for person in self.people.values() if hash_of(person.identity) == hash_), None)
+        return self.person(hash_) if list_id == self.list_id else None
 
     def _shown(self, person: Person) -> dict[str, Any]:
         merge_fields = {tag: person.fields.get(tag, "") for tag in self.fields}
