@@ -14,6 +14,8 @@ from tidings.state.v1 import outbox_pb2
 
 #: Characters of a platform's own words that are kept.
 MAX_WORDS = 150
+#: And of words with advice behind them.
+MAX_ADVISED = 199
 
 
 def read_status(response: Response) -> Reading:
@@ -54,6 +56,11 @@ def unreadable(response: Response) -> Down:
     """What it means that the fields of a destination could not be read: the credentials, or something that somebody must look at."""
     reading = read_status(response)
     return reading if isinstance(reading, Down) else Down(DownCause.CONFIGURATION, f"the fields could not be read: {reason_of(response)}")
+
+
+def advised(reason: str, advice: str) -> str:
+    """A reason, cut so that what to do about it stands behind it and both are shorter than 200."""
+    return f"{reason[: MAX_ADVISED - len(advice) - 2]}: {advice[:MAX_ADVISED]}"
 
 
 def reason_of(response: Response) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from app.destinations.answers import int_at, json_of, list_at, read_status, reason_of, retry_all, text_at, unreadable, words_of
+from app.destinations.answers import advised, int_at, json_of, list_at, read_status, reason_of, retry_all, text_at, unreadable, words_of
 from app.destinations.encoding import as_json_string, as_slots, body_of, email_of, iso_time, items_of, joined, slot_names
 from app.destinations.limits import Limits, Window
 from app.destinations.outcomes import Confirmed, Down, DownCause, PerPerson, PersonOutcome, Reading, Rejected, Retry, Split, Throttled
@@ -116,8 +116,8 @@ class HubSpot:
                 return self._read_results(parts, answer, reason)
             case 400 if _names_missing_property(answer):
                 return self._missing_property(reason)
-            case 400 if named := _named(answer):
-                return PerPerson(tuple(named.get(part.user_id, Retry("refused with another contact of the request")) for part in parts))
+            case 400 if (named := _named(answer)) and all(part.user_id in named for part in parts):
+                return PerPerson(tuple(named[part.user_id] for part in parts))
             case 409:
                 return Split(reason, outbox_pb2.DEAD_REASON_CONFLICT)
             case 423:
@@ -173,7 +173,7 @@ class HubSpot:
         return Request(method, self.base_url + path, headers, body, secret_headers={"authorization": f"Bearer {self.access_token}"})
 
     def _missing_property(self, reason: str) -> Down:
-        return Down(DownCause.CONFIGURATION, f"{reason[:140]}: tidings destinations setup {self.name}")
+        return Down(DownCause.CONFIGURATION, advised(reason, f"tidings destinations setup {self.name}"))
 
     def _read_results(self, parts: Sequence[Part], answer: Any, reason: str) -> Reading:
         """Who has a result is confirmed, who has an error is not; who has neither was not written, whatever the status says."""

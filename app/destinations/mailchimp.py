@@ -15,7 +15,7 @@ from hashlib import md5
 
 import orjson
 
-from app.destinations.answers import dict_at, json_of, list_at, read_status, reason_of, retry_all, text_at, unreadable, words_of
+from app.destinations.answers import advised, dict_at, json_of, list_at, read_status, reason_of, retry_all, text_at, unreadable, words_of
 from app.destinations.encoding import SLOT_FIELDS, as_slots, body_of, email_of, iso_time, items_of
 from app.destinations.limits import Limits
 from app.destinations.outcomes import CONFIRMED, Down, DownCause, PerPerson, Reading, Rejected
@@ -173,8 +173,8 @@ class Mailchimp:
         written = dict_at(orjson.loads(part.body), "merge_fields")
         missing = [tag for tag, value in written.items() if value and tag not in shown]
         if shown and missing:
-            reason = f"the audience has no merge field {missing[0]}: tidings destinations setup {self.name}"
-            return Down(DownCause.CONFIGURATION, reason)
+            reason = f"the audience has no merge field {missing[0]}"
+            return Down(DownCause.CONFIGURATION, advised(reason, f"tidings destinations setup {self.name}"))
         return CONFIRMED
 
 

@@ -15,7 +15,19 @@ from urllib.parse import quote
 
 import orjson
 
-from app.destinations.answers import dict_at, int_at, json_of, list_at, read_status, reason_of, retry_all, text_at, unreadable, words_of
+from app.destinations.answers import (
+    advised,
+    dict_at,
+    int_at,
+    json_of,
+    list_at,
+    read_status,
+    reason_of,
+    retry_all,
+    text_at,
+    unreadable,
+    words_of,
+)
 from app.destinations.encoding import as_slots, body_of, email_of, iso_time, items_of, joined, slot_names
 from app.destinations.limits import Limits, Quota, Window
 from app.destinations.outcomes import (
@@ -28,7 +40,6 @@ from app.destinations.outcomes import (
     PersonOutcome,
     Reading,
     Rejected,
-    Retry,
     Running,
     Split,
     Throttled,
@@ -125,20 +136,12 @@ class SendGrid:
         reason = reason_of(response)
         errors = list_at(answer, "errors")
         if any(_UNKNOWN_FIELD in text_at(error, "message").lower() for error in errors):
-            return Down(DownCause.CONFIGURATION, f"{reason}: see field_ids in the settings; tidings destinations setup {self.name}")
-        refused: dict[int, str] = {}
-        for error in errors:
-            place = _place(text_at(error, "field"))
-            if place is None or place >= len(parts):
-                return Split(reason)
-            refused[place] = words_of(text_at(error, "message"))
-        if not refused:
-            return Split(reason)
-        # Nothing was written for the others either.
-        return PerPerson(tuple(
-            _refused(refused[place]) if place in refused else Retry("refused with another contact of the request")
-            for place in range(len(parts))
-        ))
+            return Down(DownCause.CONFIGURATION, advised(reason, f"see field_ids in the settings; tidings destinations setup {self.name}"))
+        refused = {_place(text_at(error, "field")): words_of(text_at(error, "message")) for error in errors}
+        if refused.keys() == set(range(len(parts))):
+            return PerPerson(tuple(_refused(refused[place]) for place in range(len(parts))))
+        # Nothing was written for anyone, and there may be more wrong than is told of: whom nobody complains of must not pay with attempts.
+        return Split(reason)
 
     def quota(self, response: Response) -> Quota | None:
         """What X-RateLimit-Remaining and X-RateLimit-Reset say."""
@@ -152,12 +155,13 @@ class SendGrid:
 
     def read_poll(self, job: str, parts: Sequence[Part], response: Response) -> JobReading:
         """How many contacts the import refused, without their names: one person is rejected, several are sent again by halves."""
-        if response.status == 404:
-            return retry_all(len(parts), "404: the import is not known (any more)")
         if response.status == 429:
             return self._throttled(response)
         if response.status != 200:
-            return read_status(response)
+            reading = read_status(response)
+            # An import that is not known (any more), or a question that was refused: that says nothing of anyone in it.
+            asks_in_vain = response.status == 404 or isinstance(reading, Split)
+            return retry_all(len(parts), f"the import could not be asked for: {reason_of(response)}") if asks_in_vain else reading
         answer = json_of(response)
         status, results = text_at(answer, "status"), dict_at(answer, "results")
         errored = int_at(results, "errored_count")
@@ -165,12 +169,12 @@ class SendGrid:
             case "pending":
                 return Running(POLL_AFTER_MS)
             case "completed" if not errored:
-                return PerPerson((Confirmed(),) * len(parts))
-            case "failed" if not errored:
-                # Not for a contact in it.
-                return retry_all(len(parts), "the import failed")
-            case "completed" | "errored" | "failed":
-                reason = f"the import refused {errored or 'some'} of {int_at(results, 'requested_count') or len(parts)} contacts"
+                return _read_counts(parts, results)
+            case "failed":
+                # All of it was refused, or it was not processed at all: SendGrid has one word for both, and one of them may pass.
+                return retry_all(len(parts), "the import failed as a whole")
+            case "completed" | "errored":
+                reason = f"the import refused {errored or 'some'} of {len(parts)} contacts"
                 return PerPerson((_refused(reason),)) if len(parts) == 1 else Split(reason)
             case _:
                 return retry_all(len(parts), f"the import answered no status that is known: {words_of(status)[:40]}")
@@ -215,6 +219,17 @@ class SendGrid:
         if isinstance(reading, Throttled) and reading.after_ms is None:
             return Throttled(reading.reason, _resets_in_ms(response) or None)
         return reading
+
+
+def _read_counts(parts: Sequence[Part], results: dict[str, Any]) -> Reading:
+    """Completed, and nobody refused: confirmed, unless it says that it wrote fewer than it was asked for. No write of ours changes nothing:
+    there is the version."""
+    if all(isinstance(results.get(name), int) for name in ("requested_count", "created_count", "updated_count")):
+        requested, written = results["requested_count"], results["created_count"] + results["updated_count"]
+        if written < requested:
+            reason = f"the import was asked for {requested} contacts, refused none, and wrote {written}"
+            return Split(reason) if len(parts) > 1 else retry_all(1, reason)
+    return PerPerson((Confirmed(),) * len(parts))
 
 
 def _refused(reason: str) -> PersonOutcome:
