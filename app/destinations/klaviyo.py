@@ -11,7 +11,7 @@ from urllib.parse import quote
 from app.destinations.answers import dict_at, int_at, json_of, list_at, read_status, reason_of, retry_all, text_at, words_of
 from app.destinations.encoding import as_array, body_of, iso_time, items_of, joined
 from app.destinations.identity import IdentifyBy, identity_of
-from app.destinations.limits import Limits, Quota, Window
+from app.destinations.limits import Limits, Window
 from app.destinations.outcomes import (
     Accepted,
     Confirmed,
@@ -26,7 +26,6 @@ from app.destinations.outcomes import (
     Split,
     Unavailable,
 )
-from app.destinations.rate_headers import bounded_ms, number_in, quota_in
 from app.destinations.requests import Part, Rendered, Request, Response, digest_of
 from app.settings.targets import KlaviyoSettings
 from tidings.state.v1 import outbox_pb2
@@ -168,10 +167,9 @@ class Klaviyo:
                 # It is the question that was refused, nobody's profile.
                 return retry_all(len(parts), reading.reason) if isinstance(reading, Split) else reading
 
-    def quota(self, response: Response) -> Quota | None:
-        """RateLimit-Remaining and RateLimit-Reset, in seconds; a 429 has neither."""
-        reset_seconds = number_in(response, "ratelimit-reset")
-        return quota_in(response, "ratelimit-remaining", None if reset_seconds is None else bounded_ms(reset_seconds * 1000))
+    def quota(self, response: Response) -> None:
+        """Not read: RateLimit-Remaining and RateLimit-Reset do not say which of the two windows they are about, and a minute's pause for a
+        second's window would be most of the rate. Both windows are in ``limits``."""
 
 
 def _read_job(job: str, parts: Sequence[Part], answer: Any) -> JobReading:

@@ -9,7 +9,7 @@ import pytest
 
 from app.destinations import JobBased, destination_of
 from app.destinations.klaviyo import MAX_LIST_BYTES, Klaviyo
-from app.destinations.limits import Quota, Window
+from app.destinations.limits import Window
 from app.destinations.outcomes import (
     Accepted,
     Confirmed,
@@ -239,11 +239,9 @@ def test_a_question_that_is_refused_rejects_nobody() -> None:
 # Limits and settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_quota_is_read_from_the_headers() -> None:
-    response = _response(202, JOB, ratelimit_remaining="7", ratelimit_reset="3")
-    assert KLAVIYO.quota(response) == Quota(7, 3_000)
-    assert KLAVIYO.quota(_response(429, {}, retry_after="3")) is None
-    assert KLAVIYO.quota(_response(202, JOB, ratelimit_remaining="x", ratelimit_reset="9" * 5_000)) is None
+def test_both_of_its_windows_are_fixed_and_its_headers_which_may_mean_either_are_not_read() -> None:
+    assert KLAVIYO.limits.windows == (Window(10, 1, kind="fixed"), Window(150, 60, kind="fixed"))
+    assert Klaviyo.quota(KLAVIYO, _response(202, JOB, ratelimit_remaining="0", ratelimit_reset="59")) is None
 
 
 def test_settings_make_the_destination_and_narrow_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
