@@ -111,7 +111,7 @@ def int_at(value: Any, *path: str) -> int:
 
 #: Characters of an answer that are looked at for its words.
 _READ = 1_000
-_ADDRESS = re.compile(r"""[^\s@"'<>:,;(){}\[\]]{1,254}(@|%40)[^\s@"'<>:,;(){}\[\]]{1,254}""")
+_ADDRESS = re.compile(r"""[^\s@"'<>:,;(){}\[\]]{1,254}(@|%40)[^\s"'<>:,;(){}\[\]]{1,254}""")
 #: Where platforms put what went wrong.
 _WORDS = ("message", "detail", "msg", "error", "title", "reason")
 

@@ -43,6 +43,11 @@ def test_any_answer_has_a_short_printable_reason(body: bytes, status: int) -> No
     assert len(reason) < 200
 
 
+@pytest.mark.parametrize("address", ["ann@x.example", "ann@@x", "a@b@c", "ann%40x.example", "ann+1@x", "änn@x.example"])
+def test_what_looks_like_an_address_is_masked_even_if_it_is_none(address: str) -> None:
+    assert words_of(f"bad: {address}, sorry") == "bad: ***, sorry"
+
+
 def test_a_long_name_in_an_address_is_masked_as_a_whole() -> None:
     assert words_of("a" * 200 + "@x.example is bad") == "*** is bad"
 
