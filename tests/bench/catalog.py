@@ -2,6 +2,9 @@
 
 The worker is `tidings worker` as it is, on its core; the broker, what feeds it and the webhook receiver share the other. A product counts
 as loaded when the worker's copy of the catalog has it, which is what ranking reads.
+
+The changes flow open loop, whatever becomes of them: a worker that does not keep up falls behind further and further. So every wait has a
+bound, after which the measurement goes on with the next step, and says at its end what was not reached.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from random import Random
 from statistics import median
@@ -35,8 +38,12 @@ _POLL_SECONDS = 0.01
 _BETWEEN_PROBES_SECONDS = 0.3
 #: Nothing has moved for so long: a burst of events is seen through.
 _QUIET_SECONDS = 2.0
-#: Later than this, a load, a burst or a probe counts as lost.
+#: Later than this, a load or what waits at the end of a step counts as lost.
 _LOST_SECONDS = 180.0
+#: Between two words on how far a wait is.
+_SAY_SECONDS = 5.0
+#: What issue 4 asks for.
+LOAD_TARGET_SECONDS, IN_FORCE_TARGET_SECONDS, SENT_TARGET = 60.0, 1.0, 0.95
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,14 @@ class CatalogPlan:
     #: For how long the changes flow alone, to see what one costs.
     alone_seconds: float = 8.0
     #: Events of a burst, and the pairs of bursts without and with changes.
-    burst_events: int = 20_000
+    burst_events: int = 8_000
     pairs: int = 3
+    #: A probe that is later says that the changes are not kept up with: the step ends.
+    late_seconds: float = 15.0
+    #: A burst that takes longer is broken off.
+    burst_seconds: float = 90.0
+    #: For all of it, start to end; longer than all waits that go well, and shorter than all that do not.
+    max_seconds: float = 900.0
     worker: Plan = field(default_factory=lambda: Plan(warm_up_events=20_000))
 
 
@@ -83,15 +96,34 @@ class CatalogFigures:
     #: As the probes above, while a backlog of events is worked off.
     burst_probe_p50_ms: float
     burst_probe_max_ms: float
+    #: In words: targets that were missed, and steps that were broken off.
+    not_reached: list[str]
 
     def as_json(self) -> dict[str, Any]:
         return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
 async def measure_catalog(harness: Harness, plan: CatalogPlan, say: Callable[[str], None]) -> CatalogFigures:
-    """Raises BenchError when something is lost, or the table does not hold what was sent."""
+    """Raises BenchError when something is lost, or the table does not hold what was sent; or when it takes longer than the plan grants."""
+    said = ""
+
+    def note(what: str) -> None:
+        nonlocal said
+        said = what
+        say(what)
+
+    try:
+        async with asyncio.timeout(plan.max_seconds) as bound:
+            return await _measure(harness, plan, note)
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise BenchError(f"the catalog was not measured within {plan.max_seconds:g} s; the last step was: {said}") from None
+
+
+async def _measure(harness: Harness, plan: CatalogPlan, say: Callable[[str], None]) -> CatalogFigures:
     async with running_worker(harness, plan.worker, say) as (worker, feed):
-        shelf = _Shelf(worker, feed)
+        shelf = _Shelf(worker, feed, plan.late_seconds, say)
         say(f"loading {plan.products:,} products")
         cpu, began = worker.cpu_seconds(), time.monotonic()
         await shelf.load(harness, plan.products)
@@ -101,25 +133,47 @@ async def measure_catalog(harness: Harness, plan: CatalogPlan, say: Callable[[st
         alone = await _alone(worker, changes, plan.alone_seconds)
         await shelf.is_current()
         say(f"{plan.probes} probes while {plan.changes_per_second:,.0f} changes/s and {plan.events_per_second:,.0f} events/s flow")
-        steady = await _steady(worker, feed, shelf, changes, plan)
+        broken_off: list[str] = []
+        steady = await _steady(worker, feed, shelf, changes, plan, broken_off)
         shares: list[float] = []
         rates: dict[bool, list[float]] = {False: [], True: []}
         probes: list[float] = []
         for number in range(plan.pairs):
             # With changes before the one without them in every other pair, for the machine's speed drifts.
             for with_changes in (False, True)[:: 1 if number % 2 == 0 else -1]:
-                say(f"pair {number + 1}: {plan.burst_events:,} events, with{'' if with_changes else 'out'} changes")
-                async with _flowing(changes, shelf, probes) if with_changes else _nothing():
-                    rates[with_changes].append(await _burst(harness, worker, feed, plan.burst_events))
+                what = f"pair {number + 1}: {plan.burst_events:,} events, with{'' if with_changes else 'out'} changes"
+                say(what)
+                async with _flowing(changes, shelf, probes, plan.late_seconds) if with_changes else _nothing():
+                    rate, is_done = await _burst(harness, worker, feed, plan, say)
+                rates[with_changes].append(rate)
+                if not is_done:
+                    broken_off.append(f"{what}: not worked off within {plan.burst_seconds:g} s")
                 await shelf.is_current()
+                await until_idle(worker)
             shares.append(rates[True][-1] / rates[False][-1])
         rss_mb = _rss_mb(worker.pid)
         await _check(harness, shelf, changes)
-    return CatalogFigures(
+    figures = CatalogFigures(
         plan.products, load_seconds, load_cpu_us, rss_mb, plan.changes_per_second, **alone, **steady,
         burst_events_per_second=median(rates[False]), burst_events_per_second_with_changes=median(rates[True]),
         burst_shares=[round(share, 3) for share in shares], burst_probe_p50_ms=median(probes) * 1000, burst_probe_max_ms=max(probes) * 1000,
+        not_reached=broken_off,
     )
+    return replace(figures, not_reached=[*broken_off, *missed_targets(figures)])
+
+
+def missed_targets(figures: CatalogFigures) -> list[str]:
+    """What issue 4 asks for and these figures do not show, in words."""
+    missed = []
+    if figures.products >= 200_000 and figures.load_seconds > LOAD_TARGET_SECONDS:
+        missed.append(f"{figures.products:,} products took {figures.load_seconds:,.0f} s, more than {LOAD_TARGET_SECONDS:g} s")
+    if figures.changes_sent_per_second < SENT_TARGET * figures.changes_per_second:
+        sent = figures.changes_sent_per_second
+        missed.append(f"only {sent:,.0f} of {figures.changes_per_second:,.0f} changes/s were sent: the machine is too busy for the feeder")
+    for what, max_ms in (("while events flow", figures.probe_max_ms), ("behind a backlog", figures.burst_probe_max_ms)):
+        if max_ms > IN_FORCE_TARGET_SECONDS * 1000:
+            missed.append(f"{what}, a product was in the copy after {max_ms / 1000:.1f} s only, more than {IN_FORCE_TARGET_SECONDS:g} s")
+    return missed
 
 
 def catalog_table(figures: CatalogFigures) -> Table:
@@ -145,6 +199,8 @@ def catalog_table(figures: CatalogFigures) -> Table:
         (f"part of the events/s that is left, pair by pair: {shares}", f"{median(figures.burst_shares):.2f}"),
     ):
         table.add_row(what, figure)
+    for what in figures.not_reached:
+        table.add_row(f"NOT REACHED: {what}", "")
     return table
 
 
@@ -168,11 +224,11 @@ def _record(one: Product) -> Record:
 class _Shelf:
     """The products topic, and what the worker's copy of the catalog counts."""
 
-    def __init__(self, worker: RunningWorker, feed: Feed) -> None:
+    def __init__(self, worker: RunningWorker, feed: Feed, late_seconds: float, say: Callable[[str], None]) -> None:
         self.topic = feed.topic.replace(".events.", ".products.")
         #: Products sent; they are numbered from 0.
         self.count = 0
-        self._worker, self._feed = worker, feed
+        self._worker, self._feed, self._late_seconds, self._say = worker, feed, late_seconds, say
 
     async def load(self, harness: Harness, count: int) -> None:
         """From the first product sent to the last one in the copy."""
@@ -182,10 +238,11 @@ class _Shelf:
         await self._are_in_the_copy(_LOOK_SECONDS)
 
     async def probe(self) -> float:
-        """Seconds from sending a new product to the copy counting it."""
+        """Seconds from sending a new product to the copy counting it. Raises TimeoutError when it is late."""
         began = time.monotonic()
         await self._send(_record(product(self.count, Random(self.count))))
-        await self._are_in_the_copy(_POLL_SECONDS)
+        async with asyncio.timeout(self._late_seconds):
+            await self._are_in_the_copy(_POLL_SECONDS)
         return time.monotonic() - began
 
     async def is_current(self) -> None:
@@ -202,10 +259,14 @@ class _Shelf:
         self.count += 1
 
     async def _are_in_the_copy(self, look_seconds: float) -> None:
-        deadline = time.monotonic() + _LOST_SECONDS
+        began = said = time.monotonic()
         while (held := await self._worker.metric("tidings_catalog_products_count")) < self.count:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now - began > _LOST_SECONDS:
                 raise BenchError(f"{held:,.0f} of {self.count:,} products in the copy after {_LOST_SECONDS:g} s")
+            if now - said > _SAY_SECONDS:
+                said = now
+                self._say(f"{held:,.0f} of {self.count:,} products in the copy after {now - began:.0f} s")
             await asyncio.sleep(look_seconds)
 
 
@@ -276,8 +337,10 @@ async def _alone(worker: RunningWorker, changes: _Changes, seconds: float) -> di
     return {"change_cpu_us": core * seconds / max(1.0, folded) * 1e6, "changes_core": core}
 
 
-async def _steady(worker: RunningWorker, feed: Feed, shelf: _Shelf, changes: _Changes, plan: CatalogPlan) -> dict[str, float]:
-    """Changes and events for as long as the probes take, one after another."""
+async def _steady(
+    worker: RunningWorker, feed: Feed, shelf: _Shelf, changes: _Changes, plan: CatalogPlan, broken_off: list[str]
+) -> dict[str, float]:
+    """Changes and events for as long as the probes take, one after another; a late one is the last."""
     flow = Flow(worker, feed)
     flow.rate = plan.events_per_second
     flowing = asyncio.create_task(flow.run())
@@ -286,8 +349,16 @@ async def _steady(worker: RunningWorker, feed: Feed, shelf: _Shelf, changes: _Ch
             await asyncio.sleep(2)
             sent, used, began = changes.sent, worker.cpu_seconds(), time.monotonic()
             seconds = []
-            for _ in range(plan.probes):
-                seconds.append(await shelf.probe())
+            for number in range(plan.probes):
+                try:
+                    seconds.append(await shelf.probe())
+                except TimeoutError:
+                    seconds.append(plan.late_seconds)
+                    broken_off.append(
+                        f"{plan.changes_per_second:,.0f} changes/s beside {plan.events_per_second:,.0f} events/s: not kept up with, "
+                        f"probe {number + 1} of {plan.probes} took more than {plan.late_seconds:g} s"
+                    )
+                    break
                 await asyncio.sleep(_BETWEEN_PROBES_SECONDS)
             sent_per_second = (changes.sent - sent) / (time.monotonic() - began)
             core = core_used(worker, used, began)
@@ -306,41 +377,52 @@ async def _steady(worker: RunningWorker, feed: Feed, shelf: _Shelf, changes: _Ch
 
 
 @asynccontextmanager
-async def _flowing(changes: _Changes, shelf: _Shelf, probes: list[float]) -> AsyncIterator[None]:
+async def _flowing(changes: _Changes, shelf: _Shelf, probes: list[float], late_seconds: float) -> AsyncIterator[None]:
     """Changes, and one probe after another, whose seconds are added to ``probes``."""
 
     async def probe() -> None:
         while True:
-            probes.append(await shelf.probe())
+            try:
+                probes.append(await shelf.probe())
+            except TimeoutError:
+                probes.append(late_seconds)
+                return  # the next ones would be later still
             await asyncio.sleep(_BETWEEN_PROBES_SECONDS)
 
     probing = asyncio.create_task(probe())
     try:
         async with changes.flowing():
             yield
+            if not probes:
+                await probing
     finally:
         probing.cancel()
         with suppress(asyncio.CancelledError):
             await probing
 
 
-async def _burst(harness: Harness, worker: RunningWorker, feed: Feed, count: int) -> float:
-    """Events a second of a backlog, until all that it causes is done."""
+async def _burst(
+    harness: Harness, worker: RunningWorker, feed: Feed, plan: CatalogPlan, say: Callable[[str], None]
+) -> tuple[float, bool]:
+    """Events a second of a backlog, until all that it causes is done, and True; what was done in the time that it may take, and False."""
     names = ("tidings_events_total{", "tidings_visits_total{", "tidings_rankings_total{", "tidings_deliveries_total{")
-    before = await worker.metrics(*names)
-    began = moved_at = time.monotonic()
+    count, before = plan.burst_events, await worker.metrics(*names)
+    began = moved_at = said = time.monotonic()
     await fill(harness.bootstrap_servers, feed.topic, islice(feed.records, count))
     last = before
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        *now, due = await worker.metrics(*names, "tidings_outbox_due_users{")
-        if now != last:
-            last, moved_at = now, time.monotonic()
-        elif not due and now[0] - before[0] >= count and time.monotonic() - moved_at > _QUIET_SECONDS:
-            break
-        if time.monotonic() - began > _LOST_SECONDS:
-            raise BenchError(f"{now[0] - before[0]:,.0f} of {count} events applied, {due:,.0f} users due after {_LOST_SECONDS:g} s")
-    return count / (moved_at - began)
+        *counts, due = await worker.metrics(*names, "tidings_outbox_due_users{")
+        now, applied = time.monotonic(), counts[0] - before[0]
+        if counts != last:
+            last, moved_at = counts, now
+        elif not due and applied >= count and now - moved_at > _QUIET_SECONDS:
+            return count / (moved_at - began), True
+        if now - began > plan.burst_seconds:
+            return applied / (now - began), False
+        if now - said > _SAY_SECONDS:
+            said = now
+            say(f"{applied:,.0f} of {count:,} events applied, {due:,.0f} users due after {now - began:.0f} s")
 
 
 @asynccontextmanager
