@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from time import strftime
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from app.errors import TidingsError
 from tests.bench.catalog import CatalogPlan, measure_catalog
+from tests.bench.deliveries import DeliveryPlan, measure_deliveries
 from tests.bench.harness import PARTITIONS, BenchError, Cores, Harness, Measured
 from tests.bench.latency import Plan, measure_latency
 from tests.bench.path import JOBS as PATH_JOBS
@@ -31,7 +33,7 @@ from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
 
-JOBS = (BARE, *PATH_JOBS, "stages", "latency", "catalog", "ranking")
+JOBS = (BARE, *PATH_JOBS, "stages", "latency", "catalog", "deliveries", "ranking")
 _WIDTH = 140
 DESCRIPTION = "Measure Tidings and its peers on one Apache Kafka: in turn, in pairs, each on a core of its own, each result checked."
 
@@ -49,6 +51,7 @@ class Sizes:
     #: What the load is a part of, in events a second; 0: find out what the worker keeps up with.
     capacity: float = 0.0
     catalog: CatalogPlan = field(default_factory=CatalogPlan)
+    deliveries: DeliveryPlan = field(default_factory=DeliveryPlan)
     ranking: RankingPlan = field(default_factory=RankingPlan)
     #: Of the systems that are given fewer events.
     max_events: int | None = None
@@ -59,6 +62,10 @@ QUICK = Sizes(
     bare=((200, 4_000), (2_000, 4_000)), path=(200, 2_000), stage_turns=1, max_events=1_000,
     plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50), capacity=20.0,
     ranking=RankingPlan(learn_events=2_000, queries=200, rounds=2),
+    deliveries=DeliveryPlan(
+        deliveries=1_000, rounds=1, events_per_second=20, isolation_rounds=1,
+        probes=Plan(users=200, warm_up_events=500, probes=10, probes_per_second=10),
+    ),
     catalog=CatalogPlan(
         products=6_000, changes_per_second=100, events_per_second=20, probes=3, alone_seconds=2, burst_events=500, pairs=1,
         worker=Plan(users=200, warm_up_events=500),
@@ -89,6 +96,8 @@ class Bench:
 
             def say(what: str) -> None:
                 progress.update(task, description=what)
+                if not self._console.is_terminal:  # a log shows no progress bar
+                    self._console.print(f"{strftime('%H:%M:%S')} {what}", soft_wrap=True)
 
             def done(what: str, run: Measured) -> None:
                 progress.advance(task)
@@ -121,6 +130,12 @@ class Bench:
             if "catalog" in self._jobs:
                 try:
                     self.results.catalog = await measure_catalog(self._harness, self._sizes.catalog, say)
+                except BenchError as exc:
+                    self.failed = str(exc)
+                progress.advance(task)
+            if "deliveries" in self._jobs:
+                try:
+                    self.results.deliveries = await measure_deliveries(self._harness, self._sizes.deliveries, say)
                 except BenchError as exc:
                     self.failed = str(exc)
                 progress.advance(task)
@@ -162,7 +177,7 @@ class Bench:
 
     def _steps(self) -> int:
         stages = self._sizes.stage_turns * len(Stage) if "stages" in self._jobs else 0
-        return len(self._turns()) * self._pairs + stages + sum(job in self._jobs for job in ("latency", "catalog", "ranking"))
+        return len(self._turns()) * self._pairs + stages + sum(job in self._jobs for job in ("latency", "catalog", "deliveries", "ranking"))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -82,7 +82,7 @@ async def measure_latency(harness: Harness, load: float, capacity: float, plan: 
             await asyncio.sleep(2)
             say(f"{plan.probes} probes at {rate:,.0f} events/s")
             used = worker.cpu_seconds(), time.monotonic()
-            probed = await _probes(worker, feed, plan)
+            probed = await measure_probes(worker, feed, plan)
             core = core_used(worker, *used)
             say(f"{plan.views} views at {rate:,.0f} events/s")
             used = worker.cpu_seconds(), time.monotonic()
@@ -95,9 +95,9 @@ async def measure_latency(harness: Harness, load: float, capacity: float, plan: 
             with suppress(asyncio.CancelledError):
                 await flow
         return [
-            _quantiles("event_to_view", load, rate, core, probed["view"]),
-            _quantiles("event_to_delivery", load, rate, core, probed["delivery"]),
-            _quantiles("view", load, rate, view_core, viewed),
+            quantiles_of("event_to_view", load, rate, core, probed["view"]),
+            quantiles_of("event_to_delivery", load, rate, core, probed["delivery"]),
+            quantiles_of("view", load, rate, view_core, viewed),
         ]
 
 
@@ -105,7 +105,7 @@ def as_json(latency: Latency) -> dict[str, Any]:
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(latency).items()}
 
 
-def _quantiles(measure: str, load: float, rate: float, core: float, seconds: list[float]) -> Latency:
+def quantiles_of(measure: str, load: float, rate: float, core: float, seconds: list[float]) -> Latency:
     ordered = sorted(seconds)
 
     def at(share: float) -> float:
@@ -141,6 +141,11 @@ class RunningWorker:
         async with self.session.get(f"{self.receiver_url}/seen", params={"prefix": prefix}) as response:
             return (await response.json())["first_at"]
 
+    async def bodies(self) -> int:
+        """Bodies that came to the webhook receiver, repeats and all."""
+        async with self.session.get(f"{self.receiver_url}/count") as response:
+            return int(await response.text())
+
     async def metric(self, name: str) -> float:
         return (await self.metrics(name))[0]
 
@@ -163,13 +168,15 @@ def core_used(worker: RunningWorker, cpu_seconds: float, since: float) -> float:
 
 
 @asynccontextmanager
-async def running_worker(harness: Harness, plan: Plan, say: Callable[[str], None]) -> AsyncIterator[tuple[RunningWorker, Feed]]:
-    """A worker that has folded the warm-up events, and the events that come after them."""
+async def running_worker(
+    harness: Harness, plan: Plan, say: Callable[[str], None], targets: Sequence[Mapping[str, Any]] = ()
+) -> AsyncIterator[tuple[RunningWorker, Feed]]:
+    """A worker that has folded the warm-up events, and the events that come after them. ``targets`` are further destinations."""
     name, port = harness.new_name("worker"), free_port()
     async with harness.receiver() as receiver_url:
         settings = worker_settings(
             name=name, bootstrap_servers=harness.bootstrap_servers, partitions=PARTITIONS, data_dir=harness.directory / name, port=port,
-            webhook_url=receiver_url + HOOK,
+            webhook_url=receiver_url + HOOK, targets=targets,
         )
         path = harness.directory / f"{name}.toml"
         path.write_text(as_toml(settings))
@@ -254,7 +261,7 @@ class Flow:
         return max(0.0, self._sent + self._worker.warm_up_events - applied) + max(due, late * self.rate)
 
 
-async def _probes(worker: RunningWorker, feed: Feed, plan: Plan) -> dict[str, list[float]]:
+async def measure_probes(worker: RunningWorker, feed: Feed, plan: Plan, prefix: str = "probe-") -> dict[str, list[float]]:
     """From sending an event of a new user to its view, and to the first body with that user at the webhook receiver."""
     tasks: list[asyncio.Task[float]] = []
     due_at: dict[str, float] = {}
@@ -263,12 +270,12 @@ async def _probes(worker: RunningWorker, feed: Feed, plan: Plan) -> dict[str, li
     for i in range(plan.probes):
         due = began + i / plan.probes_per_second
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        due_at[f"probe-{i}"] = due
-        tasks.append(asyncio.create_task(_probe(worker, feed, f"probe-{i}", i, due)))
+        due_at[f"{prefix}{i}"] = due
+        tasks.append(asyncio.create_task(_probe(worker, feed, f"{prefix}{i}", i, due)))
     try:
         async with asyncio.timeout(_LOST_SECONDS):
             await asyncio.wait(tasks)
-            while len(arrived := await worker.seen("probe-")) < plan.probes:  # noqa: ASYNC110  # another process has no Event to wait for
+            while len(arrived := await worker.seen(prefix)) < plan.probes:  # noqa: ASYNC110  # another process has no Event to wait for
                 await asyncio.sleep(0.25)
     except TimeoutError:
         raise BenchError(

@@ -1,7 +1,7 @@
 """The webhook target of the benchmark: answers 204 and remembers, per user, the last version and when the first body came.
 
 ``python -m tests.bench.receiver`` prints its port; ``GET /seen`` tells what it remembers. Times are of the monotonic clock, which all
-processes of a machine share.
+processes of a machine share. ``GET /count`` tells how many bodies came.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Receiver:
         app = web.Application()
         app.router.add_post(HOOK, self._take)
         app.router.add_get("/seen", self._seen)
+        app.router.add_get("/count", self._tell_count)
         return app
 
     async def _take(self, request: web.Request) -> web.Response:
@@ -38,6 +39,9 @@ class Receiver:
         self._versions[user_id] = data["version"]
         self._first_at.setdefault(user_id, time.monotonic())
         return web.Response(status=204)
+
+    async def _tell_count(self, request: web.Request) -> web.Response:
+        return web.Response(text=str(self._bodies))
 
     async def _seen(self, request: web.Request) -> web.Response:
         prefix = request.query.get("prefix", "")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.catalog import CatalogFigures, catalog_table
+from tests.bench.deliveries import DeliveryFigures, deliveries_table
 from tests.bench.harness import Cores, Measured
 from tests.bench.latency import Latency, as_json
 from tests.bench.ranking import RankingRun, ranking_table
@@ -60,6 +61,7 @@ class Results:
     latency: list[Latency] = field(default_factory=list)
     catalog: CatalogFigures | None = None
     ranking: RankingRun | None = None
+    deliveries: DeliveryFigures | None = None
 
     def samples(self) -> dict[Key, list[Measured]]:
         found: dict[Key, list[Measured]] = {}
@@ -129,6 +131,7 @@ class Results:
             "latency": [as_json(latency) for latency in self.latency],
             "catalog": self.catalog.as_json() if self.catalog else None,
             "ranking": self.ranking.as_json() if self.ranking else None,
+            "deliveries": self.deliveries.as_json() if self.deliveries else None,
             "machine": self.machine(),
         }
 
@@ -152,6 +155,8 @@ class Results:
             console.print(catalog_table(self.catalog))
         if self.ranking:
             console.print(ranking_table(self.ranking))
+        if self.deliveries:
+            console.print(deliveries_table(self.deliveries))
 
     def _runs_table(self) -> Table:
         table = _table("Median of the rounds; one core for the system, one for the broker", "job", "users", "system")

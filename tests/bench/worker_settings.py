@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ ENVIRONMENT: Mapping[str, str] = {"BENCH_WEBHOOK_SECRET": "whsec_" + "A" * 32, "
 
 
 def worker_settings(
-    *, name: str, bootstrap_servers: str, partitions: int, data_dir: Path, port: int = 0, webhook_url: str = ""
+    *, name: str, bootstrap_servers: str, partitions: int, data_dir: Path, port: int = 0, webhook_url: str = "",
+    targets: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """As a settings file has them: topics and group are called ``name``; no target without ``webhook_url``."""
     target = {
@@ -24,7 +25,7 @@ def worker_settings(
         "http": {"port": port},
         "delivery": {"allow_networks": ["127.0.0.0/8"]},
         "tokens": [{"name": "bench", "token": "env:BENCH_TOKEN", "scopes": ["ingest", "read", "operate"]}],
-        "targets": [target] if webhook_url else [],
+        "targets": [*([target] if webhook_url else []), *targets],
     }
 
 
