@@ -46,8 +46,9 @@ $(READY): pyproject.toml $(KERNEL)
 	  | awk '!/^Requirement already|^  / {print; fflush()}'
 	@touch $@
 
+# PLATFORM=klaviyo (or another kind) shows a stand-in for that e-mail platform instead of the inbox.
 run: $(READY) ## See it: a broker, a worker, a shop and an inbox on this machine, and a page that shows a click reach the email.
-	@exec $(BIN)/tidings demo
+	@exec $(BIN)/tidings demo $(if $(PLATFORM),--platform $(PLATFORM))
 
 test: $(READY) browser ## Unit, contract, agents, simulation, and e2e on the embedded broker.
 	@$(BIN)/python -m app.domain.kernel

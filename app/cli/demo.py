@@ -20,11 +20,13 @@ import click
 from aiohttp import web
 from rich.console import Console
 
-from app.cli.demo_worker import Plan, Watch, kafka_settings, settings_toml, start_worker, stop_worker
+from app.cli.demo_platform import platform_target
+from app.cli.demo_worker import SECRET_VARIABLE, Plan, Watch, inbox_target, kafka_settings, settings_toml, start_worker, stop_worker
 from app.cli.embedded_broker import EmbeddedBroker
 from app.errors import BrokerError, CommandError, TidingsError
 from app.settings import KafkaSettings
 from app.streams.topics import TopicNames, create_topics, require_sound
+from app.web.demo.platforms import PLATFORMS
 from app.web.demo.server import DemoServer
 from app.web.demo.shop import SHOPPERS, load_catalog, seed_events
 
@@ -38,6 +40,7 @@ EPILOG = """
 Examples:
   tidings demo
   tidings demo --kafka 127.0.0.1:9092      your own Kafka instead of the embedded broker
+  tidings demo --platform klaviyo          a stand-in for Klaviyo instead of the inbox: the email is made of its fields
 
 Everything runs on this machine, on free ports of 127.0.0.1, with tokens made for this run. Ctrl-C stops and removes all of it.
 """
@@ -46,11 +49,12 @@ Everything runs on this machine, on free ports of 127.0.0.1, with tokens made fo
 @click.command(epilog=EPILOG)
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Of the page [default: {DEFAULT_PORT}, or a free one].")
 @click.option("--kafka", metavar="HOST:PORT", help="Use this Kafka, with topics of the demo's own, instead of the embedded broker.")
+@click.option("--platform", type=click.Choice(list(PLATFORMS)), help="Show a stand-in for this e-mail platform instead of an inbox.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
-def demo(port: int | None, kafka: str | None, no_browser: bool) -> None:
+def demo(port: int | None, kafka: str | None, platform: str | None, no_browser: bool) -> None:
     """See a click in a shop change an email within a second."""
     console = Console(highlight=False)
-    asyncio.run(_until_stopped(_demo(Plan(kafka or "", port), console, open_page=not no_browser), console))
+    asyncio.run(_until_stopped(_demo(Plan(kafka or "", port, platform or ""), console, open_page=not no_browser), console))
     console.print("  Stopped; nothing is left behind.")
 
 
@@ -72,11 +76,18 @@ async def _demo(plan: Plan, console: Console, open_page: bool) -> None:
             findings = await create_topics(kafka)
             require_sound(findings)
             done(f"{len({f.topic for f in findings})}, of {kafka.partitions} partitions each")
-        server = DemoServer(secret=plan.secret, catalog=catalog)
+        platform = PLATFORMS[plan.platform](key=plan.secret) if plan.platform else None
+        server = DemoServer(secret=plan.secret, catalog=catalog, platform=platform)
         port = await _serve(parts, server, plan.port)
+        target = inbox_target(f"http://127.0.0.1:{port}/inbox")
+        if platform is not None:
+            with _step(console, platform.title) as done:
+                url = await parts.enter_async_context(platform.serve())
+                target = platform_target(platform, url, SECRET_VARIABLE)
+                done(f"a stand-in for it, {url}")
         with _step(console, "Worker", "joining its group takes some seconds") as done:
             toml = directory / "tidings.toml"
-            toml.write_text(settings_toml(plan, kafka, directory / "data", f"http://127.0.0.1:{port}/inbox"))
+            toml.write_text(settings_toml(plan, kafka, directory / "data", target))
             worker = await start_worker(plan, toml, directory / "worker.log")
             parts.push_async_callback(stop_worker, worker)
             watch = Watch(worker, directory / "worker.log", broker)

@@ -19,7 +19,7 @@ from app.cli.embedded_broker import EmbeddedBroker, free_port
 from app.errors import CommandError
 from app.settings import KafkaSettings
 
-TOKEN_VARIABLE, SECRET_VARIABLE = "TIDINGS_DEMO_TOKEN", "TIDINGS_DEMO_WEBHOOK_SECRET"
+TOKEN_VARIABLE, SECRET_VARIABLE = "TIDINGS_DEMO_TOKEN", "TIDINGS_DEMO_SECRET"
 #: A worker that is just joining takes up to ten; nothing of a demo's is worth waiting for.
 _STOP_SECONDS = 5.0
 _LOG_LINES_SHOWN = 25
@@ -32,6 +32,8 @@ class Plan:
 
     kafka: str
     port: int | None
+    #: The kind that is shown instead of the inbox, if one is.
+    platform: str = ""
     run_id: str = field(default_factory=lambda: secrets.token_hex(4))
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     secret: str = field(default_factory=lambda: "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(), repr=False)
@@ -57,8 +59,13 @@ def kafka_settings(plan: Plan, bootstrap_servers: str) -> KafkaSettings:
     return KafkaSettings.model_validate(settings)
 
 
-def settings_toml(plan: Plan, kafka: KafkaSettings, data_dir: Path, inbox_url: str) -> str:
-    """The worker's settings file. Secrets stay in the environment."""
+def inbox_target(url: str) -> dict[str, Any]:
+    """The ``[[targets]]`` section of the demo's inbox."""
+    return {"name": "demo-inbox", "url": url, "secret": f"env:{SECRET_VARIABLE}", "allow_http": True}
+
+
+def settings_toml(plan: Plan, kafka: KafkaSettings, data_dir: Path, target: dict[str, Any]) -> str:
+    """The worker's settings file, with one target. Secrets stay in the environment."""
     sections: dict[str, dict[str, Any]] = {
         "[kafka]": kafka.model_dump(exclude_unset=True),
         "[worker]": {"data_dir": str(data_dir), "block_cache_bytes": 32 * 1024**2},
@@ -66,7 +73,7 @@ def settings_toml(plan: Plan, kafka: KafkaSettings, data_dir: Path, inbox_url: s
         "[http]": {"port": plan.worker_port},
         "[delivery]": {"allow_networks": ["127.0.0.0/8"]},
         "[[tokens]]": {"name": "demo", "token": f"env:{TOKEN_VARIABLE}", "scopes": ["ingest", "read", "operate"]},
-        "[[targets]]": {"name": "demo-inbox", "url": inbox_url, "secret": f"env:{SECRET_VARIABLE}", "allow_http": True},
+        "[[targets]]": target,
     }
     lines: list[str] = []
     for heading, values in sections.items():
@@ -157,5 +164,7 @@ def _toml(value: Any) -> str:
             return str(value)
         case list():
             return "[" + ", ".join(_toml(v) for v in value) + "]"
+        case dict():
+            return "{ " + ", ".join(f"{name} = {_toml(v)}" for name, v in value.items()) + " }"
         case _:
             return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -25,6 +25,7 @@ let stream = null;
 let shownVersion = 0;
 let lastData = null; // of the email that is shown
 let pending = new Map(); // event id → { at, timer }
+let platform = null; // whose fields the email is made of, if not the inbox's
 let measured = new Map(); // event id → { first, last }, in milliseconds
 
 // ---- The shop
@@ -246,10 +247,19 @@ function showEmail(email) {
   showEvents(email.events);
   $("version").textContent = `Version ${email.data.version}`;
   const refused = email.inbox.bad_signatures;
-  $("signature").textContent = refused ? `${refused} bad signatures refused` : "Signature verified";
+  if (email.platform) {
+    $("signature").textContent = refused ? `${refused} wrong keys refused` : `From the fields at ${platform}`;
+    showFields(email.platform);
+  } else $("signature").textContent = refused ? `${refused} bad signatures refused` : "Signature verified";
   $("signature").className = refused ? "refused" : "verified";
   if (email.answers) requestAnimationFrame(() => measure(email.answers));
   say("");
+}
+
+function showFields({ person, fields }) {
+  $("held").hidden = false;
+  $("held-title").textContent = `What ${platform} holds of ${person}`;
+  $("held-fields").replaceChildren(...fields.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }
 
 function showLetter(data) {
@@ -273,18 +283,21 @@ function compose({ recommendations, profile }) {
   const related = known.filter((r) => kind(r) === "also_viewed").slice(0, 4);
   const seen = known.filter((r) => ["seen_now", "seen_before"].includes(kind(r))).slice(0, 2);
   const popular = known.filter((r) => kind(r) === "trending").slice(0, Math.max(0, Math.min(5, 6 - related.length - seen.length)));
-  const lead = related[0] ?? seen[0] ?? popular[0];
+  // A platform's fields hold the products in their order, and no kinds of reasons.
+  const held = known.filter((r) => kind(r) === "held").slice(0, 8);
+  const lead = related[0] ?? seen[0] ?? popular[0] ?? held[0];
   const corner = lead ? families.get(products.get(lead.product_id).family_id).corner : "";
   const blocks = [
     { name: "related", title: "", list: related },
     { name: "seen", title: "Still on your mind?", list: seen },
     { name: "popular", title: related.length ? "And what others love" : "", list: popular },
+    { name: "held", title: "", list: held },
   ].filter((block) => block.list.length);
   const opener = related.length ? products.get(related[0].reason.because_of || related[0].product_id) : null;
   return {
-    subject: related.length ? `${name}, a few things for ${corner}` : seen.length ? `${name}, still thinking it over?` : `${name}, what others love just now`,
+    subject: related.length || held.length ? `${name}, a few things for ${corner}` : seen.length ? `${name}, still thinking it over?` : `${name}, what others love just now`,
     greeting: `Hello ${name},`,
-    opening: opener ? `${opener.title} caught your eye. These go well with it.` : seen.length ? "We kept your place. Here is where you left off." : "Here is what other people look at just now. Open something in the shop, and this becomes yours.",
+    opening: opener ? `${opener.title} caught your eye. These go well with it.` : seen.length ? "We kept your place. Here is where you left off." : held.length ? "Chosen for you, from what you looked at and what others did." : "Here is what other people look at just now. Open something in the shop, and this becomes yours.",
     blocks,
   };
 }
@@ -368,6 +381,7 @@ function showNoEmailYet() {
   $("basket").replaceChildren();
   $("version").textContent = "";
   $("signature").textContent = "";
+  $("held").hidden = true;
   $("pulse").dataset.state = "idle";
 }
 
@@ -417,6 +431,9 @@ function say(words) {
 
 // ---- Begin
 
+const status = await (await fetch("status")).json();
+platform = status.platform;
+
 $("shop-name").textContent = shop.name;
 $("tagline").textContent = shop.tagline;
 $("from-name").textContent = shop.name;
@@ -424,11 +441,14 @@ $("from-address").textContent = shop.sender;
 $("seal").textContent = shop.name[0];
 $("signoff").textContent = `Warmly, ${shop.name}`;
 document.title = `${shop.name} · Tidings`;
+if (platform) {
+  $("receiver").textContent = platform;
+  $("truth").textContent = `The shop, its people and this ${platform} are invented. The rest is real: Kafka, the worker, its requests.`;
+}
 $("products").append(...catalog.products.map(shopCard));
 $("why").addEventListener("toggle", explain);
 $("new-visitor").addEventListener("click", newVisitor);
 const known = JSON.parse(sessionStorage.getItem("visitor") ?? "null");
 if (known) become(known);
 else newVisitor();
-const status = await (await fetch("status")).json();
 showEvents(status.events);

@@ -21,6 +21,8 @@ import orjson
 from aiohttp import web
 
 from app.web.demo.inbox import Inbox, Kept
+from app.web.demo.platform_inbox import Held, PlatformInbox, address_of
+from app.web.demo.platforms import Platform
 from app.web.demo.shop import ACTIONS, Catalog, arrival_json, event_json, product_json
 
 _HERE = Path(__file__).parent
@@ -76,10 +78,17 @@ class Clicks:
 
 
 class DemoServer:
-    """The demo's state and its aiohttp application. ``token`` is the worker's bearer token and never leaves this process."""
+    """The demo's state and its aiohttp application. ``token`` is the worker's bearer token and never leaves this process.
 
-    def __init__(self, *, secret: str, catalog: Catalog, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
-        self.inbox = Inbox(secret, on_kept=self._on_kept, now_ms=now_ms)
+    With a ``platform`` the e-mails are made of the fields that it holds; otherwise of what the inbox receives.
+    """
+
+    def __init__(
+        self, *, secret: str, catalog: Catalog, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        platform: Platform | None = None,
+    ) -> None:
+        self.inbox = Inbox(secret, on_kept=lambda kept: self._on_news(kept.user_id), now_ms=now_ms)
+        self.platform = PlatformInbox(platform, self._on_news) if platform is not None else None
         self.worker_url = ""
         self.seeded_events = 0
         self._token = ""
@@ -132,7 +141,8 @@ class DemoServer:
         return _json(self._catalog.document)
 
     async def _status(self, request: web.Request) -> web.Response:
-        return _json({"events": self.seeded_events + self._sent_events, "inbox": self.inbox.stats()})
+        title = self.platform.title if self.platform else None
+        return _json({"events": self.seeded_events + self._sent_events, "inbox": self._stats(), "platform": title})
 
     async def _click(self, request: web.Request) -> web.Response:
         """Body {event_id, user_id, action, product_id}; 202 once Kafka has the event, 400, or 502 with the worker's words."""
@@ -151,7 +161,10 @@ class DemoServer:
         visitor = _read(await request.read(), {"event_id", "user_id", "name"}, self._catalog)
         if isinstance(visitor, str):
             return _json({"detail": visitor}, 400)
-        return await self._hand_on(arrival_json(occurred_at_ms=self._now_ms(), **visitor))
+        if self.platform is not None:
+            self.platform.introduce(visitor["user_id"], visitor["name"])
+        address = address_of(visitor["user_id"])
+        return await self._hand_on(arrival_json(occurred_at_ms=self._now_ms(), address=address, **visitor))
 
     async def _change_stock(self, request: web.Request) -> web.Response:
         """Body {product_id, availability}; 202 once Kafka has the change, 400, or 502 with the worker's words."""
@@ -214,35 +227,73 @@ class DemoServer:
                     yield None
                     continue
                 changed.clear()
-                kept = self.inbox.last(user_id)
-                yield self._email(kept) if kept else None
+                yield await self._latest_email(user_id)
         finally:
             del self._streams[changed]
 
+    async def _latest_email(self, user_id: str) -> dict[str, Any] | None:
+        if self.platform is not None:
+            held = self.platform.last(user_id)
+            return await self._email_of_fields(held) if held else None
+        kept = self.inbox.last(user_id)
+        return self._email(kept) if kept else None
+
     def _email(self, kept: Kept) -> dict[str, Any]:
         data = orjson.loads(kept.body)["data"]
-        click = self._clicks.answered_by(kept.user_id, _milliseconds(data.get("current_to")))
-        answers: dict[str, Any] | None = None
-        if click is not None:
-            answers = {
-                "event_id": click.event_id,
-                "accepted_ms": None if click.accepted_at_ms is None else click.accepted_at_ms - click.occurred_at_ms,
-                "ranked_ms": _milliseconds(data.get("ranked_at")) - click.occurred_at_ms,
-                "received_ms": kept.received_at_ms - click.occurred_at_ms,
-            }
         return {
             "data": data,
             "message_id": kept.message_id,
-            "answers": answers,
+            "answers": self._answers(kept.user_id, data, kept.received_at_ms),
             "events": self.seeded_events + self._sent_events,
-            "inbox": self.inbox.stats(),
+            "inbox": self._stats(),
         }
+
+    async def _email_of_fields(self, held: Held) -> dict[str, Any]:
+        """In the form of the inbox's e-mails, and with the fields it is made of. What they do not say is the worker's to say."""
+        recommendations = [{"product_id": item.product_id, "reason": {"kind": "held", "text": item.reason}} for item in held.items]
+        data = {"version": held.version or held.writes, "ranked_at": held.ranked_at, "recommendations": recommendations}
+        listed = await self._list_behind(held)
+        return {
+            "data": data,
+            "message_id": None,
+            "answers": self._answers(held.user_id, listed, held.received_at_ms) if listed else None,
+            "events": self.seeded_events + self._sent_events,
+            "inbox": self._stats(),
+            "platform": {"person": held.identity, "fields": held.shown_fields()},
+        }
+
+    async def _list_behind(self, held: Held) -> dict[str, Any] | None:
+        """The list that the fields were written from, as the worker has it; None once the worker has a newer one."""
+        try:
+            status, body, _ = await self._ask_worker("GET", f"v1/users/{held.user_id}/recommendations")
+            listed = orjson.loads(body)
+        except (RuntimeError, aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        if status != 200 or (held.version and listed.get("version") != held.version):
+            return None
+        # To the second: where no field holds the version, this is all there is to know it by.
+        return listed if not held.ranked_at or str(listed.get("ranked_at"))[:19] == held.ranked_at[:19] else None
+
+    def _answers(self, user_id: str, data: dict[str, Any], received_at_ms: int) -> dict[str, Any] | None:
+        """The click that this list answers, and how long each step took."""
+        click = self._clicks.answered_by(user_id, _milliseconds(data.get("current_to")))
+        if click is None:
+            return None
+        return {
+            "event_id": click.event_id,
+            "accepted_ms": None if click.accepted_at_ms is None else click.accepted_at_ms - click.occurred_at_ms,
+            "ranked_ms": _milliseconds(data.get("ranked_at")) - click.occurred_at_ms,
+            "received_ms": received_at_ms - click.occurred_at_ms,
+        }
+
+    def _stats(self) -> dict[str, int]:
+        return self.platform.stats() if self.platform is not None else self.inbox.stats()
 
     # Plumbing
 
-    def _on_kept(self, kept: Kept) -> None:
-        for changed, user_id in self._streams.items():
-            if user_id == kept.user_id:
+    def _on_news(self, user_id: str) -> None:
+        for changed, of in self._streams.items():
+            if of == user_id:
                 changed.set()
 
     async def _tell_worker(self, method: str, path: str, document: Any) -> None:

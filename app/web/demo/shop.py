@@ -92,15 +92,15 @@ def event_json(catalog: Catalog, action: Action, *, event_id: str, user_id: str,
     return event
 
 
-def arrival_json(*, event_id: str, user_id: str, name: str, occurred_at_ms: int) -> dict[str, Any]:
-    """A new visitor gives a name, and is known from then on; what trends is all there is to say to them."""
+def arrival_json(*, event_id: str, user_id: str, name: str, address: str, occurred_at_ms: int) -> dict[str, Any]:
+    """A new visitor gives a name and an address, and is known from then on; what trends is all there is to say to them."""
     return {
         "event_id": event_id,
         "user_id": user_id,
         "timestamp": _iso(occurred_at_ms),
         "source": "demo-shop",
         "event": "profile_changed",
-        "changes": {"first_name": name},
+        "changes": {"first_name": name, "email": address},
     }
 
 

@@ -38,9 +38,10 @@ def test_every_button_makes_a_valid_event(action: Action) -> None:
 
 
 def test_an_arrival_makes_a_valid_event() -> None:
-    event = event_from_json(arrival_json(event_id="e-1", user_id="ada", name="Ada", occurred_at_ms=NOW_MS), NOW_MS)
+    sent = arrival_json(event_id="e-1", user_id="ada", name="Ada", address="ada@shop.example", occurred_at_ms=NOW_MS)
+    event = event_from_json(sent, NOW_MS)
     assert isinstance(event, Event), event
-    assert event.profile_changed.changes[0].text == "Ada"
+    assert {change.name: change.text for change in event.profile_changed.changes} == {"first_name": "Ada", "email": "ada@shop.example"}
 
 
 def test_the_invented_shoppers_are_the_same_each_time_and_valid() -> None:

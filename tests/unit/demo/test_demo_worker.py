@@ -8,15 +8,18 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from app.cli.demo_worker import SECRET_VARIABLE, TOKEN_VARIABLE, Plan, Watch, kafka_settings, settings_toml
+from app.cli.demo_platform import call_of, platform_target
+from app.cli.demo_worker import SECRET_VARIABLE, TOKEN_VARIABLE, Plan, Watch, inbox_target, kafka_settings, settings_toml
+from app.destinations import HasFields, destination_of
 from app.errors import CommandError
 from app.settings import load_settings
+from app.web.demo.platforms import PLATFORMS
 
 
 def test_the_settings_file_reads_back_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(kafka="", port=None, worker_port=1234)
     kafka = kafka_settings(plan, "127.0.0.1:9")
-    text = settings_toml(plan, kafka, tmp_path / 'a "quoted" \\ directory', "http://127.0.0.1:8090/inbox")
+    text = settings_toml(plan, kafka, tmp_path / 'a "quoted" \\ directory', inbox_target("http://127.0.0.1:8090/inbox"))
     assert plan.token not in text + repr(plan)
     assert plan.secret not in text + repr(plan)
     (tmp_path / "tidings.toml").write_text(text)
@@ -27,6 +30,22 @@ def test_the_settings_file_reads_back_and_holds_no_secret(tmp_path: Path, monkey
     assert settings.worker.data_dir == tmp_path / 'a "quoted" \\ directory'
     assert settings.tokens[0].token.get_secret_value() == plan.token
     assert settings.targets[0].secrets[0].get_secret_value() == plan.secret
+
+
+@pytest.mark.parametrize("kind", PLATFORMS)
+def test_the_section_of_a_platform_reads_back_and_its_fields_are_there(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(kafka="", port=None, platform=kind, worker_port=1234)
+    platform = PLATFORMS[kind](key=plan.secret)
+    section = platform_target(platform, "http://127.0.0.1:8091", SECRET_VARIABLE)
+    text = settings_toml(plan, kafka_settings(plan, "127.0.0.1:9"), tmp_path, section)
+    assert plan.secret not in text
+    (tmp_path / "tidings.toml").write_text(text)
+    monkeypatch.setenv(TOKEN_VARIABLE, plan.token)
+    monkeypatch.setenv(SECRET_VARIABLE, plan.secret)
+    destination = destination_of(load_settings(tmp_path / "tidings.toml").targets[0])
+    if isinstance(destination, HasFields):
+        for field in destination.fields():
+            assert platform.answer(call_of(destination.create_field(field))).status in (400, 409), "it is there already"
 
 
 def test_only_the_embedded_broker_is_used_without_a_fence() -> None:
