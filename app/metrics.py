@@ -84,8 +84,10 @@ PRODUCTS = Counter(
 RANKINGS = Counter("tidings_rankings_total", "Rankings by outcome: changed, unchanged.", ["outcome"], registry=REGISTRY)
 DELIVERIES = Counter(
     "tidings_deliveries_total",
-    "Delivery attempts by target and outcome: confirmed, retried, throttled, refused (the address), disabled, abandoned, withheld, "
-    "unchanged (not sent), stopped (marked and not sent: no lease, or the target became slow).",
+    "People by target and by what came of an attempt for them: confirmed, accepted (into a job), suppressed (the target has just this), "
+    "retried, rejected, throttled, down (one for each request), split (one for each request that went again by halves), refused (the "
+    "address), unresolved (its name), abandoned, withheld, unchanged (not sent), stopped (marked and not sent: no lease, or the target "
+    "became slow).",
     ["target", "outcome"],
     registry=REGISTRY,
 )
@@ -107,9 +109,28 @@ LAG = Gauge(
     registry=REGISTRY,
 )
 PARTITIONS = Gauge("tidings_partitions_owned", "Partitions this worker owns, by role: active, standby.", ["role"], registry=REGISTRY)
+DELIVERY_PEOPLE = Histogram(
+    "tidings_delivery_people_count",
+    "People in a request to a target that takes several at once; those of the others are about one.",
+    ["target"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000),
+    registry=REGISTRY,
+)
+OUTBOX_RESYNC = Gauge("tidings_outbox_resync_users", "Users who wait to be sent once more, by target.", ["target"], registry=REGISTRY)
+OUTBOX_OLDEST = Gauge(
+    "tidings_outbox_oldest_due_seconds",
+    "Since the oldest event that is not delivered yet, by target, among the first users of its lane; 0: all are.",
+    ["target"],
+    registry=REGISTRY,
+)
+BREAKER = Gauge(
+    "tidings_destination_breaker_state",
+    "1 for what a target's circuit breaker is: closed, half_open, or why it is open (errors, parked, auth, configuration, gone, operator).",
+    ["target", "state"],
+    registry=REGISTRY,
+)
 OUTBOX_DUE = Gauge("tidings_outbox_due_users", "Users whose last list is not confirmed yet, by target.", ["target"], registry=REGISTRY)
 IN_FLIGHT = Gauge("tidings_deliveries_in_flight", "Requests on the wire, by target.", ["target"], registry=REGISTRY)
-TARGET_DISABLED = Gauge("tidings_target_disabled", "1 while a target is disabled because it answered 410.", ["target"], registry=REGISTRY)
 RECOVERY = Gauge("tidings_recovery_seconds", "How long the last recovery took.", registry=REGISTRY)
 RECOVERED = Counter(
     "tidings_recovered_records_total", "Changelog records applied in recovery and by standbys.", ["table"], registry=REGISTRY

@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from app.delivery import outbox
 from app.delivery.lane import Turn
 from app.destinations.requests import Part
-from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
 
 #: What an in-flight mark covers beyond the target's time-out: the write of the mark and the wait for a request, the reading of the body,
 #: clocks that differ.
 MARK_MARGIN_MS = 5_000
 #: The part of it that may pass before the request starts. After that the mark could end before the request does: the user is released.
 MAX_MARKING_MS = 2_000
+#: The same two for requests of many people, whose marks take many writes, whose parts take a while to encode, whose answers are long.
+BATCH_MARK_MARGIN_MS = 18_000
+MAX_BATCH_MARKING_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """How long a mark lasts, and how much of that may pass before the request starts, in milliseconds."""
+
+    mark_ms: int
+    marking_ms: int
+
+    @classmethod
+    def of(cls, timeout_ms: int, people: int) -> Flight:
+        if people == 1:
+            return cls(timeout_ms + MARK_MARGIN_MS, MAX_MARKING_MS)
+        return cls(timeout_ms + BATCH_MARK_MARGIN_MS, MAX_BATCH_MARKING_MS)
 
 
 class Claim:
     """One turn's mark."""
 
-    __slots__ = ("marked_at_ms", "part", "turn", "until_ms", "version")
+    __slots__ = ("digest", "is_resync", "marked_at_ms", "part", "turn", "until_ms", "version")
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, *, is_resync: bool = False) -> None:
         self.turn = turn
+        #: There is nothing new: somebody asked that the user be sent once more.
+        self.is_resync = is_resync
         #: 0 until the mark is in the entry.
         self.version = 0
         self.marked_at_ms = 0
         self.until_ms = 0
-        #: What is to be sent, if it must not be rendered at the moment of sending: see Line._mark_anew.
+        #: What is to be sent, if it must not be rendered at the moment of sending: see Sender._mark_anew; in a job, what was sent.
         self.part: Part | None = None
+        #: Of what was sent.
+        self.digest = 0
 
-    def mark(self, entry: OutboxEntry, target: str, version: int, now_ms: int, timeout_ms: int) -> None:
+    def mark(self, entry: OutboxEntry, target: str, version: int, now_ms: int, mark_ms: int) -> None:
         """The mark begins now, for a request with this version. To be durable before the request leaves."""
-        self.version, self.marked_at_ms, self.until_ms = version, now_ms, now_ms + timeout_ms + MARK_MARGIN_MS
-        outbox.begin(entry, target, version, self.until_ms)
+        before_ms = self.until_ms
+        self.version, self.marked_at_ms, self.until_ms = version, now_ms, now_ms + mark_ms
+        outbox.begin(entry, target, version, self.until_ms, instead_of_ms=before_ms)
 
-    def is_young(self, now_ms: int) -> bool:
+    def is_young(self, now_ms: int, marking_ms: int) -> bool:
         """Whether a request that starts now ends before the mark does."""
-        return now_ms - self.marked_at_ms <= MAX_MARKING_MS
+        return now_ms - self.marked_at_ms <= marking_ms
 
-    def is_in(self, entry: OutboxEntry | None, target: str) -> bool:
+    def is_in(self, delivery: Delivery | None) -> bool:
         """Whether the entry's mark is this one still: while a worker was frozen, others may have owned the user, and marked and sent."""
-        delivery = outbox.delivery_of(entry, target) if entry else None
         return delivery is not None and delivery.in_flight_until_ms == self.until_ms and delivery.in_flight_version == self.version
 
     def lift(self, entry: OutboxEntry, target: str) -> None:

@@ -24,6 +24,7 @@ from aiohttp.streams import EofStream, StreamReader
 from yarl import URL
 
 from app.delivery.addresses import AddressRefused, Guard, GuardedResolver, Lookup, system_lookup
+from app.delivery.scrubbing import scrubbed
 from app.delivery.signing import signed_headers
 from app.destinations.requests import Request, Response
 
@@ -41,7 +42,7 @@ _MAX_ROUTES = 16
 #: The response headers that destinations read.
 _KEPT_HEADERS = (
     "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-retry-after", "ratelimit-remaining",
-    "ratelimit-reset", "x-request-id",
+    "ratelimit-reset", "x-request-id", "date",
 )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ class HttpClient:
         else:
             connection.close()
         headers = {name: head.headers[name][:200] for name in _KEPT_HEADERS if name in head.headers}
-        return Response(head.code, headers, body, self._clock())
+        return scrubbed(Response(head.code, headers, body, self._clock()), request)
 
     def _message(self, request: Request) -> bytes:
         """Head and body as they go into the socket, in one piece: without its body a request is none."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
 from app.delivery.addresses import Guard
+from app.delivery.breaker import Breaker
 from app.delivery.client import Client, HttpClient
+from app.delivery.jobs import MAX_POLLS
 from app.delivery.lane import divide
 from app.delivery.ledger import Ledger, OutboxStore
+from app.delivery.limiter import Limiter
 from app.delivery.line import Line
-from app.destinations import Destination
+from app.delivery.status import LineStatus
+from app.destinations import Destination, JobBased
 from app.destinations.requests import Rendered
 from app.errors import SettingsError
 from app.settings import DeliverySettings
@@ -33,13 +37,19 @@ class Deliverer:
         store: OutboxStore,
         render: Callable[[str], Rendered | None],
         *,
+        may_tell: Callable[[str], bool],
         clock: Callable[[], int],
         lease: Callable[[], bool],
         settings: DeliverySettings,
+        share: Callable[[], float] = lambda: 1.0,
+        refresh_days: Mapping[str, int] | None = None,
+        breakers: Mapping[str, Breaker] | None = None,
         connect: Callable[[Destination], Client] | None = None,
     ) -> None:
         """``render`` gives a user as they are now, with ``entry.update`` as it stands, or None: nothing is sent (unknown, no consent).
-        It must be cheap: it is asked twice for each request.
+        ``may_tell``: whether it would give anything; it must be cheap, for it is asked of everyone in a request as that goes into the
+        socket. ``share``: the part of the fleet's partitions that this worker owns. ``refresh_days`` of the targets that have it, and
+        their ``breakers``, if somebody else looks after them.
 
         ``clock``: milliseconds since 1970. ``lease``: whether this worker may still act as owner of its partitions; asked right before each
         request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. Raises SettingsError if there are more targets
@@ -52,10 +62,12 @@ class Deliverer:
         shares = divide(settings.max_in_flight, [target.limits.concurrency for target in targets])
         self._lines = [
             Line(
-                target, connect(target) if connect else _over_http(target, guard, share, clock), share,
-                store=store, ledger=self._ledger, render=render, clock=clock, lease=lease, spawn=self._begin,
+                target, connect(target) if connect else _over_http(target, guard, concurrency, clock), concurrency,
+                store=store, ledger=self._ledger, breaker=(breakers or {}).get(target.name) or Breaker(clock),
+                limiter=Limiter(target.limits, share, clock), render=render, may_tell=may_tell, clock=clock, lease=lease, spawn=self._begin,
+                refresh_days=(refresh_days or {}).get(target.name, 0), resync_per_second=lambda: settings.resync_per_second * share(),
             )
-            for target, share in zip(targets, shares, strict=True)
+            for target, concurrency in zip(targets, shares, strict=True)
         ]
         #: Requests on the wire, and writes.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +80,28 @@ class Deliverer:
         for line in self._lines:
             for partition in line.lane.due(users):
                 self._ledger.hurry(partition)
+            line.wake()
+
+    def due_again(self, user_ids: Iterable[str]) -> None:
+        """The users are to be sent once more somewhere, and have nothing new: when nobody else has, and no faster than the settings say."""
+        users = list(user_ids)
+        for line in self._lines:
+            for partition in line.lane.due_again(users):
+                self._ledger.hurry(partition)
+            line.wake()
+
+    def status(self) -> list[LineStatus]:
+        """How it goes with each target, on this worker."""
+        return [line.status() for line in self._lines]
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """By target."""
+        return {line.name: line.breaker for line in self._lines}
+
+    def wake(self) -> None:
+        """There may be something to do: a breaker was closed, a share grew."""
+        for line in self._lines:
             line.wake()
 
     async def rest(self) -> None:
@@ -148,7 +182,13 @@ class Deliverer:
 
 
 def _over_http(target: Destination, guard: Guard, concurrency: int, clock: Callable[[], int]) -> Client:
-    return HttpClient(guard=guard, timeout_seconds=target.timeout_seconds, concurrency=concurrency, clock=clock)
+    return HttpClient(
+        guard=guard,
+        timeout_seconds=target.timeout_seconds,
+        concurrency=concurrency + (MAX_POLLS if isinstance(target, JobBased) else 0),
+        clock=clock,
+        response_bytes=target.limits.response_bytes,
+    )
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

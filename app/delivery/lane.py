@@ -39,7 +39,6 @@ class Lane:
         self._turns: dict[str, Turn] = {}
         self._open_turns = 0
         self._paused_until_ms = 0
-        self.disabled = False
 
     def __len__(self) -> int:
         return sum(map(len, self._ready.values())) + self.resync_users + len(self._timed) + len(self._turns)
@@ -136,7 +135,7 @@ class Lane:
 
     def is_open(self, now_ms: int) -> bool:
         """Whether requests may go to the target: it is not paused."""
-        return not self.disabled and now_ms >= self._paused_until_ms
+        return now_ms >= self._paused_until_ms
 
     def forget(self, partitions: Collection[int]) -> None:
         """Drop the users of these partitions. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""

@@ -269,8 +269,10 @@ class DeliverySettings(Section):
 
     #: Networks that a target may resolve into although they are private, loopback or link-local.
     allow_networks: list[str] = Field([])
-    #: Users rendered and sent at once, over all targets.
+    #: Requests on the wire at once, over all targets.
     max_in_flight: int = Field(256, ge=1, le=10_000)
+    #: People who are sent once more (``tidings resync``), at each target, over the whole fleet: while nobody has anything new.
+    resync_per_second: float = Field(100, gt=0, le=100_000)
 
     @field_validator("allow_networks")
     @classmethod

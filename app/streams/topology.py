@@ -106,10 +106,18 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         now = recommender.as_of_now(entry.update, profile, lambda: neighbours.state(partition).get(user_id.encode()), _now_ms())
         return Rendered(now, profile, catalog)
 
+    def may_tell(user_id: str) -> bool:
+        profile = profiles.state(partition_of_id(user_id)).get(user_id.encode())
+        return profile is not None and not email_is_denied(profile)
+
+    held: set[int] = set()
     deliverer = Deliverer(
         [destination_of(target) for target in settings.targets],
         store,
         render,
+        may_tell=may_tell,
+        share=lambda: len(held) / partitions,
+        refresh_days={target.name: target.refresh_days for target in settings.targets},
         clock=_now_ms,
         lease=app.lease_is_good,
         settings=settings.delivery,
@@ -136,8 +144,6 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
 
     pending = PendingScan(store, deliverer.due, app.fail)
-
-    held: set[int] = set()
 
     async def owned(partitions: Iterable[int]) -> None:
         # Only what did not come back: the outcome of a request of a partition that did is still wanted.

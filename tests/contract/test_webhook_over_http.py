@@ -248,7 +248,7 @@ async def test_a_name_that_does_not_exist_is_unreachable() -> None:
     async with _client(lookup=nowhere) as client:
         answer = await client.send(_post("http://nowhere.example/"), _always)
     assert isinstance(answer, NoResponse)
-    assert answer.missing is Missing.UNREACHABLE
+    assert answer.missing is Missing.UNRESOLVED
     assert "Name or service not known" in answer.reason
 
 

@@ -27,6 +27,7 @@ from tests.unit.delivery.worlds import (
     due_users,
     real_clock,
     running,
+    ticking,
     until,
     webhook,
 )
@@ -141,8 +142,8 @@ async def test_a_throttled_target_gets_nothing_from_anyone_until_the_pause_ends(
         assert len(world.client.got) == 1
         assert world.store.delivery("ann").attempts == 0, "asking for fewer requests is nobody's failure"
         clock.pass_ms(1_000)
-        deliverer.due([])
-        await until(lambda: world.store.delivery("bob").confirmed_version == 1 and world.store.delivery("ann").confirmed_version == 2)
+        async with ticking(clock):
+            await until(lambda: world.store.delivery("bob").confirmed_version == 1 and world.store.delivery("ann").confirmed_version == 2)
 
 
 async def test_410_disables_the_target_and_its_users_stay_due() -> None:
@@ -159,12 +160,12 @@ async def test_410_disables_the_target_and_its_users_stay_due() -> None:
         await until(lambda: bool(world.store.delivery("ann").last_error))
         deliverer.due(["ann", "bob"])
         await asyncio.sleep(0.02)
-        assert REGISTRY.get_sample_value("tidings_target_disabled", {"target": "inbox"}) == 1
+        assert REGISTRY.get_sample_value("tidings_destination_breaker_state", {"target": "inbox", "state": "gone"}) == 1
         assert due_users() == 2
     assert len(world.client.got) == 1
     world.take_over()
     async with running(world.worker()) as deliverer:
-        assert REGISTRY.get_sample_value("tidings_target_disabled", {"target": "inbox"}) == 0
+        assert REGISTRY.get_sample_value("tidings_destination_breaker_state", {"target": "inbox", "state": "gone"}) == 0
         deliverer.due(["ann", "bob"])
         await until(lambda: all(world.store.delivery(user).confirmed_version == 1 for user in ("ann", "bob")))
 

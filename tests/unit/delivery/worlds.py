@@ -118,6 +118,9 @@ class People:
             return None
         return Rendered(entry.update, Profile(user_id=user_id))
 
+    def may_tell(self, user_id: str) -> bool:
+        return self.render(user_id) is not None
+
 
 Answer = Callable[[Request], Awaitable[Response | NoResponse]]
 
@@ -163,10 +166,12 @@ def webhook(name: str = "inbox", url: str = "http://127.0.0.1:1/", timeout_secon
 def a_deliverer(
     targets: list[Webhook], store: DictStore, people: People, *, clock: Callable[[], int] = real_clock,
     lease: Callable[[], bool] = lambda: True, connect: Callable[[Destination], Client] | None = None, max_in_flight: int = 256,
-    allow: tuple[str, ...] = ("127.0.0.0/8",),
+    allow: tuple[str, ...] = ("127.0.0.0/8",), resync_per_second: float = 100_000, **more: Any,
 ) -> Deliverer:
-    settings = DeliverySettings(allow_networks=list(allow), max_in_flight=max_in_flight)
-    return Deliverer(targets, store, people.render, clock=clock, lease=lease, settings=settings, connect=connect)
+    settings = DeliverySettings(allow_networks=list(allow), max_in_flight=max_in_flight, resync_per_second=resync_per_second)
+    return Deliverer(
+        targets, store, people.render, may_tell=people.may_tell, clock=clock, lease=lease, settings=settings, connect=connect, **more
+    )
 
 
 def count(outcome: str, target: str = "inbox") -> float:
@@ -206,6 +211,22 @@ class World:
         """Another worker reads the changelog; what was not durable is gone."""
         self.store = self.people.store = DictStore(self.store.log)
         self.client = MemoryClient()
+
+
+@asynccontextmanager
+async def ticking(clock: Clock, speed: int = 20) -> AsyncIterator[None]:
+    """The clock goes by itself, so many times as fast as the real one."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.002)
+            clock.pass_ms(2 * speed)
+
+    task = asyncio.get_running_loop().create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
