@@ -16,6 +16,7 @@ from app.domain.ranking import Situation, rank_situation
 from app.domain.ranking_loops import ScoredLinks
 from app.domain.recommendations import Reason, Recommendation
 from app.domain.reminders import HISTORY_CELLS, SESSION_CELLS
+from tests.unit.domain.plain_ranking import plain_rank
 from tests.unit.domain.ranking_worlds import Links, any_names, any_situation, message
 from tidings.state.v1.neighbours_pb2 import NeighbourList
 
@@ -113,8 +114,7 @@ def test_of_noise_the_kernel_makes_what_python_makes(seed):
         try:
             expected = rank_situation(*case, None)
         except DecodeError:
-            rank = KERNEL.rank  # it may find nothing to object to, for it reads no more than it needs; but it must return
-            rank_situation(*case, _Otherwise(rank))
+            rank_situation(*case, _Otherwise())  # it reads no more than it needs, and may find nothing to object to; but it must return
         else:
             assert repr(rank_situation(*case)) == repr(expected)
 
@@ -124,11 +124,8 @@ class _Otherwise:
 
     INTERFACE = INTERFACE
 
-    def __init__(self, rank) -> None:
-        self._rank = rank
-
     def rank(self, *arguments):
-        return self._rank(*arguments) or []
+        return KERNEL.rank(*arguments) or []
 
 
 @compiled
@@ -147,6 +144,32 @@ def test_what_goes_wrong_in_a_source_is_told():
         rank_situation(Situation(["p"], []), NOTHING_KNOWN, Broken(), 20)
     with pytest.raises(LookupError, match="a"):
         rank_situation(Situation(["p"], []), NOTHING_KNOWN, damped, 20)
+
+
+@compiled
+@pytest.mark.parametrize("count", [300, 600, 3_000])
+def test_of_many_products_it_loses_none(count):
+    random = Random(count)
+    catalog = [f"p{number}" for number in range(count)]
+    links = Links(in_messages=random.random() < 0.5)
+    for product_id in catalog[:30]:
+        ids = random.sample(catalog, min(count, 250))
+        links[product_id] = 1.0, {other: random.choice([0.25, 0.5, 1.0]) for other in ids}
+    for situation in (Situation(catalog[:20], catalog[20:200]), Situation([], catalog[:200])):
+        case = situation, NOTHING_KNOWN, links, count
+        assert alike(case).left == 0
+        assert rank_situation(*case) == plain_rank(*case)
+
+
+@compiled
+@pytest.mark.parametrize("count", [58, 59, 60, 61])
+def test_it_takes_a_second_hop_where_python_does(count):
+    links = Links()
+    links["p"] = 1.0, {f"n{number}": 1.0 + number for number in range(count)}
+    links["n57"] = 1.0, {"far": 1.0}
+    case = Situation(["p"], []), NOTHING_KNOWN, links, 100
+    assert alike(case).left == 0
+    assert ("far" in {one.product_id for one in rank_situation(*case)}) is (count < 60)
 
 
 @compiled
@@ -173,7 +196,7 @@ def test_rankings_leave_nothing_behind():
     def blocks(rounds: int) -> int:
         for _ in range(rounds):
             for case in cases:
-                rank_situation(*case, _Otherwise(KERNEL.rank))
+                rank_situation(*case, _Otherwise())
         gc.collect()
         return sys.getallocatedblocks()
 
