@@ -53,14 +53,15 @@ def with_targets(installation: Installation, directory: Path, *names: str, url: 
     return replace(installation, environment={**installation.environment, "TIDINGS_SETTINGS": str(file)})
 
 
-def write_table(kafka: KafkaSettings, table: str, records: Sequence[tuple[str, bytes | None]]) -> None:
-    """Records as they come in a table's changelog, in this order; the last of a key counts."""
+def write_table(kafka: KafkaSettings, table: str, records: Sequence[tuple[str, bytes | None]], *, marks: bool = True) -> None:
+    """Records as they come in a table's changelog, in this order; the last of a key counts. ``marks``: with the engine's among them."""
 
     async def publish() -> None:
         topic = TopicNames.of(kafka).changelogs[table]
         async with Publisher(kafka.bootstrap_servers, topic, kafka.partitions, idempotent=not kafka.allow_unfenced) as publisher:
             await publisher.publish_all(Record(key.encode(), value) for key, value in records)
-            await publisher.publish_records([Record(b"__owner", b"\xff", number) for number in range(kafka.partitions)])
+            if marks:
+                await publisher.publish_records([Record(b"__owner", b"\xff", number) for number in range(kafka.partitions)])
 
     asyncio.run(publish())
 
