@@ -237,6 +237,7 @@ async def a_world(kind: str, *, users: int = 0, speed: float = 1.0, **settings: 
     platform = platform_type(key=KEY.get_secret_value(), check=contract_check(kind, unjudged), on_written=watch, clock=clock.seconds)
     async with platform.serve() as url:
         destination = await _set_up(kind, url, settings)
+        platform.counts.clear()
         store = DictStore()
         world = World(kind, platform, destination, store, Addressed(store, [kind]), clock, unjudged, regressions)
         names = [f"user-{i}" for i in range(users)]
