@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from operator import lt
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -68,10 +69,11 @@ def decode_product(value: bytes, key: bytes, received_at_ms: int) -> Product | V
         product = Product.FromString(value)
     except DecodeError:
         return Violation(DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE, "", "the bytes are not a tidings.products.v1.Product")
-    violation = validate_product(product, received_at_ms)
+    names = tuple(product.changed_fields)
+    violation = _first_problem(product, names, received_at_ms)
     if violation is not None:
         return violation
-    if key != product.product_id.encode() + _change(tuple(product.changed_fields)).key_suffix:
+    if key != product.product_id.encode() + _change(names).key_suffix:
         if product_id_of(key) != product.product_id.encode():
             return invalid("product_id", "must be equal to the record's key, up to the byte 0x1f")
         # Under the id alone, compaction would take the full record away for it, and the other way round.
@@ -81,16 +83,20 @@ def decode_product(value: bytes, key: bytes, received_at_ms: int) -> Product | V
 
 def validate_product(product: Product, received_at_ms: int = 0) -> Violation | None:
     """The first rule that the product breaks, or None. Without ``received_at_ms``, its time is held to the absolute bounds only."""
+    return _first_problem(product, tuple(product.changed_fields), received_at_ms)
+
+
+def _first_problem(product: Product, names: tuple[str, ...], received_at_ms: int) -> Violation | None:
+    """``names`` are the record's changed_fields, which take longer to read than other fields."""
     if problem := key_problem(product.product_id, MAX_PRODUCT_ID_BYTES):
         return invalid("product_id", problem)
     at_ms = product.changed_at_ms
     if at_ms and (not EARLIEST_MS <= at_ms <= LATEST_MS or 0 < received_at_ms < at_ms - MAX_AHEAD_MS):
         return invalid("changed_at_ms", "must be in milliseconds since 1970 UTC, from 2000 to 2100, and at most a day past the receipt")
-    names = tuple(product.changed_fields)
     if not PRODUCT_FIELDS.issuperset(names):
         # What it names may be anything: the answer does not repeat it.
         return invalid("changed_fields", "must be names of fields: " + ", ".join(sorted(PRODUCT_FIELDS)))
-    if len(names) > 1 and (len(names) > len(PRODUCT_FIELDS) or names != tuple(sorted(set(names)))):
+    if len(names) > 1 and (len(names) > len(PRODUCT_FIELDS) or not all(map(lt, names, names[1:]))):
         return invalid("changed_fields", "must be sorted and hold each name once")
     change = _change(names)
     if names:
@@ -116,7 +122,9 @@ class _Change(NamedTuple):
 @lru_cache(MAX_CHANGES_REMEMBERED)
 def _change(names: tuple[str, ...]) -> _Change:
     suffix = KEY_SEPARATOR + ",".join(names).encode() if names else b""
-    return _Change(suffix, _ENVELOPE.union(names), tuple(dict.fromkeys(_CHECKS[name] for name in names or _CHECKS)))
+    checks = dict.fromkeys(_CHECKS[name] for name in names or _CHECKS)
+    checks.pop(_check_nothing, None)
+    return _Change(suffix, _ENVELOPE.union(names), tuple(checks))
 
 
 def _check_title(product: Product) -> Violation | None:

@@ -195,6 +195,28 @@ def test_the_fold_says_whether_it_changed_anything(history: list[Product], recor
 
 
 @PATIENT
+@given(history=histories, record=records(), named=st.sampled_from([["price"], ["in_stock"], ["in_stock", "price"]]))
+def test_a_change_of_price_and_stock_alone_does_what_it_does_beside_another_field(
+    history: list[Product], record: Product, named: list[str]
+) -> None:
+    alone, beside = folded(*history), folded(*history)
+    change_of = Product(product_id="p1", changed_at_ms=record.changed_at_ms, changed_fields=named)
+    for name in named:
+        if record.HasField(name):  # type: ignore[arg-type]  # both fields know whether they are there
+            if name == "price":
+                change_of.price.CopyFrom(record.price)
+            else:
+                change_of.in_stock = record.in_stock
+    changed = fold_product(alone, change_of, NOON_MS)
+
+    change_of.changed_fields.append("brand")
+    change_of.brand = beside.product.brand
+    assert fold_product(beside, change_of, NOON_MS) == changed
+    assert alone == beside
+    assert encode_entry(alone) == encode_entry(beside)
+
+
+@PATIENT
 @given(history=histories, cut=st.integers(0, 25))
 def test_encoding_in_the_middle_of_a_fold_changes_nothing(history: list[Product], cut: int) -> None:
     straight = folded(*history)
