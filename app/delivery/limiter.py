@@ -89,8 +89,7 @@ class Limiter:
         nothing goes there, in milliseconds, at most PARK_BEYOND_MS: for whom asked for more, park the breaker.
         """
         self._leave_free_step()
-        self._is_free = False
-        now_ms = self._clock()
+        now_ms, self._is_free = self._clock(), False
         left_ms = self._paused_until_ms - now_ms
         if left_ms > 0 and after_ms is None:
             return left_ms  # it was on the wire when another was throttled: the same incident
@@ -104,8 +103,7 @@ class Limiter:
     def told(self, quota: Quota) -> None:
         """What the headers of an answer said of the requests that are left to the fleet."""
         self._leave_free_step()
-        self._is_free = False
-        now_ms = self._clock()
+        now_ms, self._is_free = self._clock(), False
         if self._quota is None or not self._quota.is_same_window(quota, now_ms):
             self._quota = QuotaLeft(now_ms)
         self._quota.told(quota, now_ms, self._share())
@@ -124,12 +122,15 @@ class Limiter:
         return max(1, min([self._limits.people, *rooms]))
 
     def _leave_free_step(self) -> None:
-        self._learned.succeeded(self._clock(), self._free_taken)
-        self._free_taken = 0
+        if self._free_taken:
+            self._learned.succeeded(self._clock(), self._free_taken)
+            self._free_taken = 0
 
     def _pause_ms(self, after_ms: int | None, now_ms: int) -> int:
-        if after_ms is None and self._throttles_in_a_row == 1 and self._learned.is_known:
-            return retry.MIN_PAUSE_MS  # the rate is known, and was felt for: the way back is short
+        if after_ms is None and self._learned.is_known:
+            # The rate is known, and was felt for: the way back is short.
+            doubled_ms = retry.MIN_PAUSE_MS * 2 ** min(self._throttles_in_a_row - 1, 20)
+            return min(max(doubled_ms, self._learned.pause_ms()), retry.MAX_SILENT_PAUSE_MS)
         return retry.pause_ms(after_ms, self._throttles_in_a_row, jitter=retry.jitter_of(now_ms))
 
 

@@ -7,8 +7,9 @@ from email.utils import parsedate_to_datetime
 
 from app.destinations.requests import Response
 
-#: A wait beyond this is cut to it, so that no answer, mistaken or hostile, parks a target for longer.
-MAX_RETRY_AFTER_MS = 3_600_000
+#: A wait beyond this is cut to it, so that no answer, mistaken or hostile, stops a target for longer: HubSpot's 477 asks for up to a day.
+#: Beyond an hour the target is parked (app/delivery/breaker.py), and shown as such.
+MAX_RETRY_AFTER_MS = 25 * 3_600_000
 
 
 def retry_after_ms(response: Response, max_ms: int = MAX_RETRY_AFTER_MS) -> int | None:

@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 class Broadcast:
-    """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something.
+    """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something. ``caught_up`` is set once
+    everything is read that was there when ``follow`` began.
 
     ``max_keys`` bounds the memory; further keys are an error of whoever writes the topic, and are left out with a warning.
     """
@@ -26,19 +27,27 @@ class Broadcast:
         self._max_keys = max_keys
         self._on_change = on_change
         self.values: dict[bytes, bytes] = {}
+        self.caught_up = asyncio.Event()
 
     async def follow(self, partitions: int) -> None:
         """Read from the beginning and on, until cancelled."""
         places = [aiokafka.TopicPartition(self._topic, p) for p in range(partitions)]
         async with changelog_reader(self._client, places) as reader:
             await reader.seek_to_beginning(*places)
+            ends = await reader.end_offsets(places)
             while True:
                 changed = False
-                for records in (await reader.getmany(timeout_ms=1000)).values():
+                got = await reader.getmany(timeout_ms=1000)
+                for records in got.values():
                     for record in records:
                         changed |= self._apply(record.key, record.value)
                 if changed:
                     self._on_change()
+                # The embedded broker understates an end: there must be nothing more as well.
+                if ends and not got:
+                    ends = {tp: end for tp, end in ends.items() if await reader.position(tp) < end}
+                    if not ends:
+                        self.caught_up.set()
                 await asyncio.sleep(0)
 
     def _apply(self, key: bytes | None, value: bytes | None) -> bool:
