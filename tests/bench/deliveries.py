@@ -247,7 +247,7 @@ async def _among_the_unwell(harness: Harness, plan: DeliveryPlan, say: Callable[
                 say("they are well again")
                 began = time.monotonic()
                 await _until_nobody_is_due(worker)
-                await _same_versions(worker, unwell_url)
+                await _same_lists(worker, unwell_url)
                 return well, unwell, time.monotonic() - began
             finally:
                 flow.cancel()
@@ -270,15 +270,15 @@ async def _until_nobody_is_due(worker: RunningWorker) -> None:
         raise BenchError(f"{_WAIT_SECONDS:g} s after all were well again, {due:,.0f} users still were not told") from None
 
 
-async def _same_versions(worker: RunningWorker, unwell_url: str) -> None:
+async def _same_lists(worker: RunningWorker, unwell_url: str) -> None:
     """Everyone's last list is the same at all four, and no version went back anywhere."""
     async with worker.session.get(f"{worker.receiver_url}/seen") as response:
-        wanted = (await response.json())["versions"]
+        wanted = (await response.json())["lists"]
     async with worker.session.get(f"{unwell_url}/seen") as response:
         for name, seen in (await response.json()).items():
             if seen["went_back"]:
                 raise BenchError(f"{name}: {seen['went_back']} versions went back")
-            if wrong := [user for user, version in wanted.items() if seen["versions"].get(user) != version]:
+            if wrong := [user for user, list_ in wanted.items() if seen["lists"].get(user) != list_]:
                 raise BenchError(f"{name}: {len(wrong)} of {len(wanted)} users have another list than at the healthy one, e.g. {wrong[0]}")
 
 

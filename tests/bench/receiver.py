@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import zlib
+from collections.abc import Iterable
 
 import orjson
 import uvloop
@@ -17,11 +19,18 @@ from aiohttp import web
 HOOK = "/hook"
 
 
+def checksum_of(product_ids: Iterable[str]) -> int:
+    """Of a list, in its order."""
+    return zlib.crc32("\x1f".join(product_ids).encode())
+
+
 class Receiver:
     """Every user is kept: the harness decides how many there are."""
 
     def __init__(self) -> None:
+        #: Of the last body: its version, and a checksum of its list.
         self._versions: dict[str, int] = {}
+        self._lists: dict[str, int] = {}
         self._first_at: dict[str, float] = {}
         self._bodies = 0
 
@@ -37,6 +46,7 @@ class Receiver:
         user_id = data["user_id"]
         self._bodies += 1
         self._versions[user_id] = data["version"]
+        self._lists[user_id] = checksum_of(recommendation["product_id"] for recommendation in data["recommendations"])
         self._first_at.setdefault(user_id, time.monotonic())
         return web.Response(status=204)
 
@@ -46,7 +56,7 @@ class Receiver:
     async def _seen(self, request: web.Request) -> web.Response:
         prefix = request.query.get("prefix", "")
         first_at = {user_id: at for user_id, at in self._first_at.items() if user_id.startswith(prefix)}
-        body = {"bodies": self._bodies, "versions": self._versions, "first_at": first_at}
+        body = {"bodies": self._bodies, "versions": self._versions, "lists": self._lists, "first_at": first_at}
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 

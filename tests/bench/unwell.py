@@ -1,6 +1,6 @@
 """Three webhook targets that can be unwell (``POST /become/unwell``): one hangs for 30 s, one answers 500, one throttles.
 
-``python -m tests.bench.unwell`` prints its port; ``GET /seen`` tells, for each, the last version of every user that it took.
+``python -m tests.bench.unwell`` prints its port; ``GET /seen`` tells, for each, the last list of every user that it took.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import orjson
 import uvloop
 from aiohttp import web
 
+from tests.bench.receiver import checksum_of
+
 HANG_SECONDS = 30.0
 KINDS = ("hanging", "failing", "throttling")
 
@@ -22,7 +24,9 @@ class Unwell:
     def __init__(self) -> None:
         self._is_unwell = False
         self._count = 0
+        #: Of the last body of each user: its version, and a checksum of its list.
         self._versions: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+        self._lists: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
         self._went_back = dict.fromkeys(KINDS, 0)
 
     def app(self) -> web.Application:
@@ -51,10 +55,11 @@ class Unwell:
         data, held = orjson.loads(body)["data"], self._versions[kind]
         self._went_back[kind] += data["version"] < held.get(data["user_id"], 0)
         held[data["user_id"]] = data["version"]
+        self._lists[kind][data["user_id"]] = checksum_of(recommendation["product_id"] for recommendation in data["recommendations"])
         return web.Response(status=204)
 
     async def _seen(self, request: web.Request) -> web.Response:
-        seen = {kind: {"versions": self._versions[kind], "went_back": self._went_back[kind]} for kind in KINDS}
+        seen = {kind: {"lists": self._lists[kind], "went_back": self._went_back[kind]} for kind in KINDS}
         return web.Response(body=orjson.dumps(seen), content_type="application/json")
 
 
