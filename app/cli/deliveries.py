@@ -46,12 +46,15 @@ A newer list is tried anyhow, unless the person is blocked over there. What is t
 """
 
 
+_REASON = click.Choice(list(REASONS))
+
+
 def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--until", "until_ms", type=Moment(), help="Given up before; said in the same way."),
         click.option("--since", "since_ms", type=Moment(), help="Given up after: an age (90s, 15m, 2h, 7d) or a time (ISO 8601, in UTC)."),
         click.option("--user", "users", multiple=True, metavar="ID"),
-        click.option("--reason", "reasons", multiple=True, type=click.Choice(list(REASONS))),
+        click.option("--reason", "reasons", multiple=True, type=_REASON, metavar="REASON", help="`tidings deliveries --help` has them."),
         click.option("--destination", "destinations", multiple=True, metavar="NAME", help="This and the next two: once or more."),
     ):
         command = option(command)

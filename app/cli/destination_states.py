@@ -50,8 +50,10 @@ async def read_states(settings: Settings) -> dict[str, DestinationState]:
 
 
 async def write_state(settings: Settings, target: str, breaker: Breaker, reason: str, at_ms: int) -> None:
-    """Tell all workers. Raises BrokerError when it was not acknowledged."""
-    state = DestinationState(target=target, at_ms=at_ms, by=OPERATOR, breaker=breaker, reason=reason)
+    """Tell all workers. Raises CommandError without the topic, BrokerError when it was not acknowledged."""
+    # Later than what is known, whatever this machine's clock says: workers follow the later one.
+    known = (await read_states(settings)).get(target, DestinationState())
+    state = DestinationState(target=target, at_ms=max(at_ms, known.at_ms + 1), by=OPERATOR, breaker=breaker, reason=reason)
     async with Publisher.of_destinations(settings) as publisher:
         await publisher.publish_records([Record(target.encode(), state.SerializeToString())])
 

@@ -41,7 +41,7 @@ def destinations() -> None:
     """List, set up, test, pause and resume destinations."""
 
 
-@destinations.command("list")
+@destinations.command("list", short_help="List them, and whether they take requests.")
 @settings_options
 @click.option("--worker", metavar="URL", help="Ask a worker, which also knows how much is due, instead of Kafka.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document for each; with --worker, its answer as it came.")
@@ -116,7 +116,7 @@ def pause(settings: Settings, name: str, reason: str) -> None:
     click.echo(f"{name} is paused on every worker. `tidings destinations resume {name}` starts it again", err=True)
 
 
-@destinations.command()
+@destinations.command(short_help="Let workers send to NAME again, whatever stopped it.")
 @settings_options
 @click.argument("name")
 @click.option("--reason", default="", help="For those who wonder.")

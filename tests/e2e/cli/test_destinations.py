@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from app.cli import cli
 from app.domain.catalog_fold import fold_product, new_entry
+from app.streams.publisher import Publisher, Record
 from app.streams.topics import TopicNames
 from app.web.demo.inbox import Inbox
 from app.web.demo.platforms import PLATFORMS, Platform
@@ -27,7 +28,7 @@ from tidings.products.v1.product_pb2 import Product
 from tidings.state.v1.profile_pb2 import Profile
 
 from .conftest import Installation
-from .outbox_worlds import dead, entry, fine, records_of, with_targets, write_outbox, write_profiles, write_table
+from .outbox_worlds import NOW_MS, dead, entry, fine, records_of, with_targets, write_outbox, write_profiles, write_table
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 KEY = "a-key-that-nobody-may-see"
@@ -348,8 +349,27 @@ def test_a_pause_is_told_to_the_workers_and_listed_until_it_is_resumed(shop: Sho
     kafka = shop.installation.settings.kafka
     states = [DestinationState.FromString(value) for _, _, value in records_of(kafka, TopicNames.of(kafka).destinations)]
     assert [state.breaker for state in states] == [Breaker.BREAKER_OPEN_OPERATOR, Breaker.BREAKER_OPEN_OPERATOR, Breaker.BREAKER_CLOSED]
+    assert states[0].at_ms < states[1].at_ms < states[2].at_ms
     assert len(states[0].reason) <= 200
     assert "\n" not in states[0].reason
+
+
+def test_what_an_operator_says_is_later_than_what_is_known_whatever_the_clock_says(shop: Shop) -> None:
+    kafka = shop.installation.settings.kafka
+    ahead = DestinationState(target="crm", at_ms=NOW_MS + 600_000, by="a", breaker=Breaker.BREAKER_OPEN_AUTH, reason="401")
+
+    async def write() -> None:
+        async with Publisher.of_destinations(shop.installation.settings) as publisher:
+            await publisher.publish_records([Record(b"crm", ahead.SerializeToString()), Record(b"hook", b"\xff"), Record(b"gone", b"")])
+
+    asyncio.run(write())
+    row = listed(shop)["crm"]
+    assert (row["state"], row["by"], row["reason"]) == ("open: auth", "a", "401")
+    told = shop.installation.tidings("destinations", "list")
+    assert "mend them, then resume" in told.stderr
+    assert shop.installation.tidings("destinations", "resume", "crm").exit_code == 0
+    states = [DestinationState.FromString(value) for _, key, value in records_of(kafka, TopicNames.of(kafka).destinations) if key == b"crm"]
+    assert [state.at_ms for state in states] == [ahead.at_ms, ahead.at_ms + 1]
 
 
 @pytest.mark.parametrize("arguments", [["pause", "other", "--reason", "x"], ["resume", "other"], ["test", "other"], ["setup", "other"]])
