@@ -45,7 +45,7 @@ from app.streams.views import TableViews
 NEVER_SECONDS = 1e8
 #: Changes of products wait for one another this long, unless so many records of a partition wait already: they must be in force within a
 #: second, and one write for many costs a third of many writes.
-PRODUCTS_EVERY_SECONDS = 0.1
+PRODUCTS_EVERY_SECONDS = 0.2
 PRODUCTS_BEHIND = 500
 
 
@@ -169,7 +169,10 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.on_owned.append(owned)
     app.on_given_up.append(given_up)
     app.before_stop.append(deliverer.stop)
-    views = TableViews(app, profiles, items, neighbours, outbox, recommender, partitions=partitions, advertised_url=advertised_url)
+    views = TableViews(
+        app, profiles, items, neighbours, outbox, recommender,
+        partitions=partitions, advertised_url=advertised_url, line_statuses=deliverer.status,
+    )
     return Topology(app, views, deliverer, catalog, [shares.follow, shares.publish, catalog.follow, deliverer.wait, views.report])
 
 
@@ -188,6 +191,7 @@ def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseExcept
         fetch_linger_ms=kafka.fetch_linger_ms,
         request_timeout_seconds=kafka.request_timeout_seconds,
         allow_unfenced=kafka.allow_unfenced,
+        client=kafka.client(),
     )
     return EngineApp(
         kafka.application_id,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from faust.types import TP
 
 from app import metrics
+from app.delivery.status import LineStatus
 from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.domain.items import ItemState, decode_item
 from app.domain.slots import Selection
@@ -38,8 +39,10 @@ class TableViews:
         *,
         partitions: int,
         advertised_url: str,
+        line_statuses: Callable[[], list[LineStatus]],
     ) -> None:
         self._app = app
+        self._line_statuses = line_statuses
         self._profiles = profiles
         self._items = items
         self._neighbours = neighbours
@@ -114,6 +117,14 @@ class TableViews:
             fenced=app.writer.fenced,
             alive=not app.should_stop,
         )
+
+    def destinations(self) -> list[LineStatus]:
+        return self._line_statuses()
+
+    def other_workers(self) -> list[str]:
+        topic = self._profiles.changelog_topic_name
+        urls = (self._app.assignor._tps_url.get(TP(topic, p), "").rstrip("/") for p in range(self._partitions))
+        return sorted({url for url in urls if url and url != self._advertised_url})
 
     async def report(self) -> None:
         """Keep the gauges of lag and of bytes on disk current, until cancelled."""

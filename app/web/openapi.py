@@ -161,6 +161,12 @@ def _paths() -> dict[str, Any]:
         "/v1/users/{user_id}/deliveries": {
             "get": _get("deliveries", "views", "How the user stands at each destination", _ref("Deliveries"), reads, [user])
         },
+        "/v1/destinations": {
+            "get": _get(
+                "destinations", "views", "How each destination is, over the whole fleet", _ref("Destinations"),
+                {"401": "Unauthorized", "403": "Forbidden"}, [],
+            )
+        },
         "/v1/items/{product_id}/neighbours": {
             "get": _get(
                 "neighbours",

@@ -10,6 +10,38 @@ from app.web.schema_parts import COUNT, ID, TIME, array, closed
 _MAYBE_TEXT = {"type": ["string", "null"]}
 
 DELIVERY_SCHEMAS: dict[str, Any] = {
+    "Destinations": closed(
+        {
+            "destinations": array(
+                closed(
+                    {
+                        "name": ID,
+                        "kind": ID,
+                        "state": {
+                            "enum": ["closed", "paused", "half_open", "open"],
+                            "description": "Of the breaker, the worst on any worker: `closed` lets requests pass; `paused`: it asked for "
+                            "fewer of them; `half_open`: probes find out; `open`: nothing is sent.",
+                        },
+                        "cause": {
+                            "enum": ["errors", "parked", "auth", "configuration", "gone", "operator", None],
+                            "description": "Why it is open. `errors` and `parked` end by themselves; the rest when an operator acts.",
+                        },
+                        "reason": _MAYBE_TEXT,
+                        "since": TIME,
+                        "until": TIME,
+                        "due": {**COUNT, "description": "People who should still be told something."},
+                        "resync_due": {**COUNT, "description": "Those of them who have nothing new, and are sent once more."},
+                        "in_flight": {**COUNT, "description": "Requests on the wire."},
+                        "in_jobs": {**COUNT, "description": "People whom a job over there has."},
+                        "oldest_due_seconds": {"type": "number", "description": "How long the oldest event waits, as far as is known."},
+                    }
+                ),
+                "In the order of the settings.",
+            ),
+            "workers": closed({"answered": COUNT, "silent": array(ID, "Addresses of workers that did not answer in time.")}),
+        },
+        ["destinations"],
+    ),
     "Deliveries": closed(
         {
             "user_id": ID,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, assert_never
@@ -75,6 +76,20 @@ class Owners:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
             log.warning("cannot ask %s: %s", url, exc or type(exc).__name__)
             return try_again("owner-unreachable", "the worker that has the partition does not answer").response()
+
+    async def others(self, request: web.Request) -> dict[str, dict[str, Any] | None]:
+        """What every other worker of the fleet answers to the same request, by its address; None: not in time, or not with 200."""
+        urls = self._views.other_workers()
+        answers = await asyncio.gather(*(self._ask(url, request) for url in urls))
+        return {url: self._document(answer) for url, answer in zip(urls, answers, strict=True)}
+
+    @staticmethod
+    def _document(answer: web.Response) -> dict[str, Any] | None:
+        try:
+            document = orjson.loads(answer.body) if answer.status == 200 and isinstance(answer.body, bytes) else None
+        except ValueError:
+            return None
+        return document if isinstance(document, dict) else None
 
     @staticmethod
     def _passed_on(status: int, headers: Mapping[str, str], body: bytes) -> web.Response:

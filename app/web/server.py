@@ -71,7 +71,7 @@ def build_web(
     ingest = Ingest(publisher, intake)
     shop = Products(products, catalog, intake)
     reads = Reads(views, owners, catalog, clock)
-    deliveries = Deliveries(views, owners, clock)
+    deliveries = Deliveries(views, owners, clock, {target.name: target.kind for target in settings.targets})
     health = Health(views)
     routes = [
         Route("POST", "/v1/events", "ingest", ingest.post),
@@ -86,6 +86,7 @@ def build_web(
         Route("PUT", "/v1/products/{product_id}", "ingest", shop.put_one),
         Route("PATCH", "/v1/products/{product_id}", "ingest", shop.patch_one),
         Route("DELETE", "/v1/products/{product_id}", "ingest", shop.delete_one),
+        Route("GET", "/v1/destinations", "read", deliveries.destinations),
         Route("GET", "/healthz", None, health.healthz),
         Route("GET", "/readyz", None, health.readyz),
         Route("GET", "/metrics", None, health.metrics),

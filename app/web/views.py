@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from app.delivery.status import LineStatus
 from app.domain.items import ItemState
 from app.domain.slots import Selection
 from app.streams.location import Location, WorkerStatus
@@ -48,6 +49,12 @@ class Views(Protocol):
     def item(self, product_id: str) -> ItemState | None: ...
 
     def status(self) -> WorkerStatus: ...
+
+    def destinations(self) -> list[LineStatus]:
+        """How delivery goes to each destination, for the users whom this worker owns."""
+
+    def other_workers(self) -> list[str]:
+        """The addresses of the rest of the fleet, as the last assignment named them."""
 
 
 class EventLog(Protocol):

@@ -171,8 +171,8 @@ def compare_inbox(target: str, outbox: Mapping[str, OutboxEntry], bodies: Mappin
     """Everyone with a list was told, and was told last what the outbox holds; versions never went back, a version told twice kept its id,
     every signature held.
 
-    The version told may be below the confirmed one, where a later version said the same and was not sent; and the update's above that, where
-    a new owner published the same list once more.
+    The version told may be below the confirmed one, where a later version said the same and was not sent; and the update's may be above
+    that, where a new owner published the same list once more.
     Raises AssertionError that names what differs.
     """
     differences = Differences()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from jsonschema import Draft202012Validator
 
 from app.delivery import outbox
+from app.delivery.breaker import BreakerState, Cause
 from app.delivery.standing import STANDINGS, reason_name, standing_of
+from app.delivery.status import LineStatus
 from app.web.openapi_schemas import SCHEMAS
 from tidings.state.v1.outbox_pb2 import DeadReason, Delivery, OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
@@ -67,3 +69,35 @@ def test_every_state_has_a_meaning_and_can_be_reached() -> None:
 def test_reasons_have_names_for_programs_and_one_of_a_newer_worker_is_unknown() -> None:
     assert reason_name(DeadReason.DEAD_REASON_NO_IDENTITY) == "no_identity"
     assert reason_name(999) == "unknown"  # type: ignore[arg-type]
+
+
+CLOSED = BreakerState()
+
+
+def a_line(name: str, due: int, breaker: BreakerState = CLOSED, **more: int) -> LineStatus:
+    counts = {"resync_due": 0, "in_flight": 0, "in_jobs": 0, "oldest_due_ms": 0, "paused_until_ms": 0} | more
+    return LineStatus(name=name, due=due, breaker=breaker, **counts)
+
+
+async def test_destinations_are_added_up_over_the_fleet_and_the_worst_state_is_shown() -> None:
+    refused = BreakerState("open", Cause.AUTH, "401: no such key", NOW_MS)
+    there = FakeViews(lines=[a_line("crm", 4, refused, oldest_due_ms=9_000), a_line("inbox", 1, in_flight=2)])
+    async with world(token=READ, views=there) as other:
+        here = FakeViews(lines=[a_line("crm", 3, oldest_due_ms=2_000), a_line("inbox", 0)], others=[other.url, "http://127.0.0.1:1"])
+        async with world(token=READ, views=here) as w:
+            status, document, _ = await w.get("/v1/destinations")
+    assert status == 200
+    Draft202012Validator(SCHEMAS["Destinations"]).validate(document)
+    crm, inbox = document["destinations"]
+    assert (crm["due"], crm["oldest_due_seconds"]) == (7, 9.0)
+    assert (crm["state"], crm["cause"], crm["reason"]) == ("open", "auth", "401: no such key")
+    assert (inbox["due"], inbox["in_flight"], inbox["state"], inbox["cause"]) == (1, 2, "closed", None)
+    assert document["workers"] == {"answered": 2, "silent": ["http://127.0.0.1:1"]}
+
+
+async def test_a_destination_that_asked_for_fewer_requests_is_paused_until_then() -> None:
+    async with world(token=READ, views=FakeViews(lines=[a_line("crm", 3, paused_until_ms=NOW_MS + 60_000)])) as w:
+        _, document, _ = await w.get("/v1/destinations")
+    (crm,) = document["destinations"]
+    assert crm["state"] == "paused"
+    assert crm["until"] is not None

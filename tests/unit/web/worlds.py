@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from pydantic import SecretStr
 
+from app.delivery.status import LineStatus
 from app.domain.catalog import NO_CATALOG, Catalog
 from app.domain.items import ItemState
 from app.domain.models import GlobalModels
@@ -45,6 +46,8 @@ class FakeViews:
     location: Location = field(default_factory=Here)
     state: WorkerStatus = field(default_factory=lambda: WorkerStatus(ready=True, reason="ready"))
     left: bool = False
+    lines: list[LineStatus] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     recommender: Recommender = field(
         default_factory=lambda: Recommender(lambda: GlobalModels.of([]), NO_CATALOG, slots_of(Settings()), Rules())
     )
@@ -84,6 +87,12 @@ class FakeViews:
 
     def status(self) -> WorkerStatus:
         return self.state
+
+    def destinations(self) -> list[LineStatus]:
+        return self.lines
+
+    def other_workers(self) -> list[str]:
+        return self.others
 
     def _check(self) -> None:
         if self.left:
