@@ -103,7 +103,7 @@ class Breaker:
         self._failures = 0
         self._trips_in_a_row = 0
         self._closed_at_ms = 0
-        #: Grows with each change of state: an answer to a request of another era says nothing about this one.
+        #: Grows with each change of state and each probe: an answer to a request of another era says nothing about this one.
         self._era = 0
         self._probe_since_ms: int | None = None
         self._probes_succeeded = 0
@@ -126,6 +126,7 @@ class Breaker:
         """A request begins; half-open, it is the probe, and no other may begin before it ended. Returns its era."""
         if self._state.kind == "half_open":
             self._probe_since_ms = self._clock()
+            self._era += 1  # a probe that was given up may end yet, and is not this one
         return self._era
 
     def succeeded(self, era: int | None = None) -> None:

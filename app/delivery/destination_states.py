@@ -81,20 +81,21 @@ def apply(breakers: Mapping[str, Breaker], record: DestinationState, now_ms: int
     return True
 
 
-def to_tell(state: BreakerState, known_at_ms: int) -> bool:
-    """Whether others must hear of a state: the topic's last one, of ``known_at_ms`` (0: there is none), is an earlier one.
+def to_tell(state: BreakerState, known: BreakerState) -> bool:
+    """Whether others must hear of a state: the topic's last one, ``known`` (the first state of all if it has none), is an earlier one.
 
     What was read is never echoed, for it is as late as the topic's. Half-open is each worker's own affair.
     """
-    return state.kind != "half_open" and state.since_ms > known_at_ms
+    return state.kind != "half_open" and _order(state) > _order(known)
 
 
 def _followed(own: BreakerState, told: BreakerState, by_operator: bool, *, is_sound: bool) -> BreakerState | None:
     """The state to take; None: stay as it is."""
     if by_operator:
-        is_stale = told.since_ms <= own.since_ms - (0 if own.cause is Cause.OPERATOR else OPERATOR_SKEW_MS)
+        # Two states of operators are as late as they say.
+        is_stale = _order(told) <= _order(own) if own.cause is Cause.OPERATOR else told.since_ms <= own.since_ms - OPERATOR_SKEW_MS
         return None if is_stale else replace(told, since_ms=max(told.since_ms, own.since_ms + (told.since_ms < own.since_ms)))
-    if told.since_ms <= own.since_ms:
+    if _order(told) <= _order(own):
         return None
     if own.kind == "open" and own.cause is not None and own.cause.needs_operator:
         if told.cause is not None and told.cause.strength >= own.cause.strength:
@@ -106,6 +107,13 @@ def _followed(own: BreakerState, told: BreakerState, by_operator: bool, *, is_so
         if own.kind == "open" and own.cause is Cause.PARKED:
             return replace(own, since_ms=told.since_ms + 1)
     return told
+
+
+def _order(state: BreakerState) -> tuple[int, int, int]:
+    """Of two states the later one; of the same moment, the stronger one, so that all agree."""
+    if state.kind == "closed" or state.cause is None:
+        return state.since_ms, 9 if state.cause is Cause.OPERATOR else -1, 0
+    return state.since_ms, state.cause.strength, _BREAKERS[state.cause]
 
 
 def _words(state: BreakerState) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from app.delivery.breaker import Breaker
+from app.delivery.breaker import Breaker, BreakerState
 from app.delivery.destination_states import apply, record_of, state_of, to_tell
 from app.engine import Broadcast
 from app.engine.fence import Writer
@@ -54,8 +54,8 @@ class DestinationStates:
         self._clock = clock
         self._broadcast = Broadcast(client, topic, max_keys=MAX_DESTINATIONS, on_change=self._read)
         self._seen: dict[str, bytes] = {}
-        #: Target → when the topic's last state of it was found; 0 for one that cannot be used.
-        self._known_at_ms: dict[str, int] = {}
+        #: Target → the topic's last state of it, if it can be used.
+        self._known: dict[str, BreakerState] = {}
 
     @property
     def caught_up(self) -> asyncio.Event:
@@ -79,31 +79,32 @@ class DestinationStates:
             if value is None or self._seen.get(target) == value:
                 continue
             self._seen[target] = value
-            self._known_at_ms[target] = 0
+            self._known.pop(target, None)
             try:
                 record = DestinationState.FromString(value)
             except DecodeError as exc:
                 logger.warning("%s holds a state of %s that cannot be read: %s", self._topic, target, exc)
                 continue
             now_ms = self._clock()
-            if record.target != target or state_of(record, now_ms) is None:
+            state = state_of(record, now_ms)
+            if record.target != target or state is None:
                 logger.warning("%s holds a state of %s that cannot be used", self._topic, target)
                 continue
-            self._known_at_ms[target] = record.at_ms
+            self._known[target] = state
             changed |= apply(self._breakers, record, now_ms)
         if changed:
             self._on_change()
 
     async def _tell_all(self) -> None:
         outputs: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = {}
-        told: dict[str, int] = {}
+        told: dict[str, BreakerState] = {}
         for target, breaker in self._breakers.items():
             state = breaker.state
-            if to_tell(state, self._known_at_ms.get(target, 0)):
+            if to_tell(state, self._known.get(target, BreakerState())):
                 key = target.encode()
                 value = record_of(target, state, self._worker).SerializeToString()
                 outputs.setdefault((self._topic, partition_of(key, self._partitions)), []).append((key, value))
-                told[target] = state.since_ms
+                told[target] = state
         if not outputs:
             return
         try:
@@ -111,5 +112,6 @@ class DestinationStates:
         except (BrokerError, ProduceError) as exc:
             logger.warning("the states of %s are not told this time: %s", ", ".join(sorted(told)), exc)
             return
-        for target, at_ms in told.items():
-            self._known_at_ms[target] = max(at_ms, self._known_at_ms.get(target, 0))
+        for target, state in told.items():
+            if to_tell(state, self._known.get(target, BreakerState())):  # nothing later was read meanwhile
+                self._known[target] = state
