@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from app.destinations.answers import advised, int_at, json_of, list_at, read_status, reason_of, retry_all, text_at, unreadable, words_of
+from app.destinations.answers import advised, int_at, json_of, list_at, read_status, reason_of, text_at, unreadable, words_of
 from app.destinations.encoding import as_json_string, as_slots, body_of, email_of, iso_time, items_of, joined, slot_names
 from app.destinations.limits import Limits, Window
 from app.destinations.outcomes import Confirmed, Down, DownCause, PerPerson, PersonOutcome, Reading, Rejected, Retry, Split, Throttled
@@ -20,9 +20,8 @@ from tidings.state.v1 import outbox_pb2
 BASE_URL = "https://api.hubapi.com"
 #: A text holds 65,536 characters; the list as JSON keeps far below, so that a hundred contacts fit into a request.
 MAX_JSON_BYTES = 16_384
-#: A lock on a contact's account lasts so long (423), a move to another data centre as long as it says, up to a day (477).
+#: A lock on a contact's account lasts so long (423).
 LOCKED_MS = 2_000
-MAX_MOVE_MS = 86_400_000
 #: The limits count by 10 s, and by day: what is used up for the day is asked for again after so long.
 WINDOW_MS = 10_000
 DAILY_PAUSE_MS = 3_600_000
@@ -123,7 +122,8 @@ class HubSpot:
             case 423:
                 return Throttled(reason, max(LOCKED_MS, retry_after_ms(response) or 0))
             case 477:
-                after_ms = retry_after_ms(response, MAX_MOVE_MS)
+                # The account moves to another data centre, for as long as it says: up to a day.
+                after_ms = retry_after_ms(response)
                 return Throttled(reason, DAILY_PAUSE_MS if after_ms is None else after_ms)
             case 429:
                 is_daily = "DAILY" in text_at(answer, "policyName").upper()
@@ -176,12 +176,12 @@ class HubSpot:
         return Down(DownCause.CONFIGURATION, advised(reason, f"tidings destinations setup {self.name}"))
 
     def _read_results(self, parts: Sequence[Part], answer: Any, reason: str) -> Reading:
-        """Who has a result is confirmed, who has an error is not; who has neither was not written, whatever the status says."""
+        """Who has a result is confirmed, who has an error is not. Who has neither was not written, whatever the status says: HubSpot
+        answers 200 without results and without errors.
+        """
         results, named = list_at(answer, "results"), _named(answer)
         if _names_missing_property(answer):
             return self._missing_property(reason)
-        if not results and not list_at(answer, "errors"):
-            return retry_all(len(parts), "an answer without results and without errors: nothing was written")
         traced = {trace for result in results if (trace := text_at(result, "objectWriteTraceId"))}
         if not traced and len(results) + len(named) == len(parts):
             # As many as there should be, without trace ids: those that no error names.

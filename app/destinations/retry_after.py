@@ -12,16 +12,16 @@ from app.destinations.requests import Response
 MAX_RETRY_AFTER_MS = 25 * 3_600_000
 
 
-def retry_after_ms(response: Response, max_ms: int = MAX_RETRY_AFTER_MS) -> int | None:
-    """Milliseconds from the receipt of the response, 0 to ``max_ms``; None without a header that can be read."""
+def retry_after_ms(response: Response) -> int | None:
+    """Milliseconds from the receipt of the response, 0 to MAX_RETRY_AFTER_MS; None without a header that can be read."""
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         # More digits than the limit has are above it; int() of thousands of digits is slow, and an error beyond 4,300.
-        asked_ms = int(value) * 1000 if len(value) <= 10 else max_ms
+        asked_ms = int(value) * 1000 if len(value) <= 10 else MAX_RETRY_AFTER_MS
     else:
         try:
             moment = parsedate_to_datetime(value).timestamp()
         except (ValueError, TypeError, OverflowError, IndexError):
             return None
         asked_ms = math.ceil(moment * 1000) - response.received_at_ms
-    return max(0, min(asked_ms, max_ms))
+    return max(0, min(asked_ms, MAX_RETRY_AFTER_MS))

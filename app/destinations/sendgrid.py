@@ -54,6 +54,8 @@ BASE_URL = "https://api.sendgrid.com"
 MAX_VALUE_BYTES = 1_000
 #: How long a job is left alone before it is asked for again.
 POLL_AFTER_MS = 5_000
+#: SendGrid counts by the minute: a reset that is farther away is told by a clock that is wrong.
+MAX_RESET_MS = 3_600_000
 #: SendGrid takes 30,000 contacts or 6 MB. Fewer, because a job that refuses one says no names, and is then sent again by halves. It
 #: publishes no rate and tells of it in headers: half of the 600 a minute that accounts were seen to have.
 LIMITS = Limits(concurrency=4, people=1_000, body_bytes=5_000_000, windows=(Window(5, 1),), response_bytes=262_144)
@@ -256,7 +258,7 @@ def _resets_in_ms(response: Response) -> int | None:
     now_ms = response.received_at_ms
     with suppress(ValueError, TypeError, OverflowError, IndexError):
         now_ms = round(parsedate_to_datetime(response.headers.get("date", "")).timestamp() * 1000)
-    return bounded_ms(reset_at * 1000 - now_ms)
+    return min(bounded_ms(reset_at * 1000 - now_ms), MAX_RESET_MS)
 
 
 def _ids(response: Response) -> dict[str, str] | Down:

@@ -168,8 +168,8 @@ def test_a_lock_lasts_two_seconds() -> None:
     assert hubspot.read(parts(1), answer(423, headers={"retry-after": "1"})) == Throttled("423", 2_000)
 
 
-@pytest.mark.parametrize(("header", "after_ms"), [("86400", 86_400_000), ("999999999", 86_400_000), ("60", 60_000), (None, 3_600_000)])
-def test_a_move_to_another_data_center_lasts_as_long_as_it_says_up_to_a_day(header: str | None, after_ms: int) -> None:
+@pytest.mark.parametrize(("header", "after_ms"), [("86400", 86_400_000), ("60", 60_000), (None, 3_600_000)])
+def test_a_move_to_another_data_center_lasts_as_long_as_it_says(header: str | None, after_ms: int) -> None:
     headers = {} if header is None else {"retry-after": header}
     assert hubspot.read(parts(1), answer(477, {"message": "migrating"}, headers)) == Throttled("477: migrating", after_ms)
 

@@ -11,7 +11,6 @@ from app.destinations.answers import dict_at, int_at, json_of, list_at, read_sta
 from app.destinations.limits import Limits, Window
 from app.destinations.outcomes import Down, DownCause, Reading, Split, Throttled, Unavailable
 from app.destinations.requests import Response
-from app.destinations.retry_after import retry_after_ms
 from tidings.state.v1 import outbox_pb2
 
 
@@ -90,13 +89,6 @@ def test_a_status_means_what_all_platforms_agree_on(status: int, reading: Readin
 
 def test_a_503_that_says_when_asks_for_fewer_requests() -> None:
     assert read_status(answer(503, headers={"retry-after": "7"})) == Throttled("503", 7_000)
-
-
-def test_a_wait_is_cut_to_the_callers_limit() -> None:
-    day = answer(477, headers={"retry-after": "86400"})
-    assert retry_after_ms(day) == 3_600_000
-    assert retry_after_ms(day, 86_400_000) == 86_400_000
-    assert retry_after_ms(answer(477, headers={"retry-after": "9" * 5000}), 86_400_000) == 86_400_000
 
 
 def test_settings_narrow_limits_and_never_widen_them() -> None:
