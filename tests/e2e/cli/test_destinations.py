@@ -252,6 +252,18 @@ async def test_each_answer_of_a_webhook_is_explained(desk: Desk, status: int, he
     assert "in-the-address" not in result.output, "the rest of an address may be a credential"
 
 
+async def test_credentials_that_an_answer_repeats_are_not_shown(desk: Desk) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"message": f"bad key {request.headers['Authorization']}"}, status=401)
+
+    async with receiver(desk, answer) as url:
+        desk.describe("hubspot", url.partition("/hook")[0])
+        for command in ("test", "setup"):
+            result = await desk(command, "crm")  # which looks for the key in all that is printed
+            assert result.exit_code == 1
+            assert "bad key" in result.output
+
+
 async def test_a_receiver_that_is_away_slow_unknown_refused_or_speaks_no_tls_is_explained(desk: Desk, free_port: int) -> None:
     async def outcome(url: str, *lines: str) -> str:
         desk.describe("webhook", url, *lines)
