@@ -10,7 +10,7 @@ import pytest
 
 from app.cli.embedded_broker import EmbeddedBroker
 from app.cli.embedded_broker import free_port as any_free_port
-from tests.brokers.apache_kafka import ApacheKafka
+from tests.brokers.apache_kafka import ApacheKafka, Doors
 
 
 @pytest.fixture
@@ -28,21 +28,22 @@ def embedded_broker() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture(scope="session")
-def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+def apacheon_apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     """One Apache Kafka for the whole run: a test names its own topics, and leaves the broker up. Mark such a test ``kafka``."""
-    with _kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+    with on_apache_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 
 
 @pytest.fixture
-def own_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
+def own_apacheon_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
     """An Apache Kafka of the test's own, to stop, kill and pause. Mark such a test ``kafka``."""
-    with _kafka(tmp_path / "kafka") as kafka:
+    with on_apache_kafka(tmp_path / "kafka") as kafka:
         yield kafka
 
 
-def _kafka(directory: Path) -> ApacheKafka:
+def on_apache_kafka(directory: Path, doors: Doors | None = None) -> ApacheKafka:
+    """One that is not started yet; the test is skipped where it cannot be."""
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             pytest.skip(f"Apache Kafka needs {program}: on Debian, apt-get install default-jre-headless maven")
-    return ApacheKafka(directory)
+    return ApacheKafka(directory, doors=doors)

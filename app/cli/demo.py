@@ -188,7 +188,7 @@ async def _delete_topics(kafka: KafkaSettings) -> None:
     from aiokafka.errors import KafkaError
 
     names = TopicNames.of(kafka)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**kafka.client())
     with suppress(KafkaError, OSError, TimeoutError, BrokerError):
         await admin.start()
         try:

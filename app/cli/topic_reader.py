@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from app.errors import BrokerError, CommandError
 from app.settings import KafkaSettings
+from app.streams.broker_refusal import why_refused
 
 _FETCH_BYTES = 8 * 1024 * 1024
 #: Of one poll; on the embedded broker, silence for this long is the end. Such polls are bounded, for a topic that keeps growing.
@@ -23,10 +24,9 @@ async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = N
     Raises CommandError without the topic, BrokerError when the broker does not answer.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
+        **kafka.client(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        request_timeout_ms=int(kafka.request_timeout_seconds * 1000),
         fetch_max_wait_ms=kafka.fetch_max_wait_ms,
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
@@ -44,6 +44,8 @@ async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = N
         async for record in _records_before(consumer, ends, kafka.request_timeout_seconds):
             yield record
     except (KafkaError, TimeoutError, OSError) as exc:
+        if isinstance(exc, KafkaConnectionError) and (refusal := await why_refused(kafka.client())):
+            raise BrokerError(f"cannot read {topic}: {refusal}") from exc
         said = str(exc) or type(exc).__name__
         raise BrokerError(f"cannot read {topic} from Kafka at {kafka.bootstrap_servers} ({said}): is it running?") from exc
     finally:

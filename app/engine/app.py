@@ -61,6 +61,21 @@ class EngineOptions:
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _group_credentials(client: Mapping[str, Any]) -> faust.auth.CredentialsT | None:
+    """The TLS and SASL arguments of a Kafka client in the form that Faust's group member takes."""
+    context = client.get("ssl_context")
+    match client.get("security_protocol", "PLAINTEXT"):
+        case "SSL":
+            return faust.SSLCredentials(context)
+        case "SASL_PLAINTEXT" | "SASL_SSL":
+            return faust.SASLCredentials(
+                username=client["sasl_plain_username"], password=client["sasl_plain_password"], mechanism=client["sasl_mechanism"],
+                ssl_context=context,
+            )
+        case _:
+            return None
+
+
 class EngineMonitor(Monitor):
     """Faust's figures, but those by event: an event is a batch here, and what is worth knowing of it is in app/metrics.py."""
 
@@ -130,6 +145,7 @@ class EngineApp(faust.App):
         super().__init__(
             id,
             broker=servers,
+            broker_credentials=_group_credentials(self.client),
             store="engine://",
             TableManager=EngineTableManager,
             Monitor=EngineMonitor,
@@ -186,7 +202,7 @@ class EngineApp(faust.App):
         if committer is None:
             raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
         steps = apply_records(
-            state, message.topic, message.records, apply, committer.submit, self.options.batch_max_bytes, step_seconds=STEP_SECONDS
+            state, message.topic, message.records, apply, committer.add, self.options.batch_max_bytes, step_seconds=STEP_SECONDS
         )
         units: list[Unit[Any]] = []
         while True:
@@ -201,6 +217,7 @@ class EngineApp(faust.App):
             await self.turns.take(urgent=urgent)
             if self._committers.get(place) is not committer:
                 raise NotOwnedError(f"partition {message.partition} of table {table.name} was given up")
+        committer.complete()
         units[-1].done.add_done_callback(partial(self._written, event, units))  # they are written in order
 
     def _written(self, event: Any, units: list[Unit[Any]], last: asyncio.Future[None]) -> None:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, Valid
 
 from app.errors import SettingsError
 from app.expressions import WrongExpressionError, compile_expression
+from app.settings.kafka import KafkaSettings
 from app.settings.section import SecretRef, Section
 from app.settings.targets import (
     BrazeSettings,
@@ -80,39 +81,6 @@ ProductId = Annotated[str, Field(min_length=1, max_length=128)]
 
 #: Of a rule or a slot.
 _NAME = r"[a-z0-9_-]{1,40}"
-
-
-class KafkaSettings(Section):
-    """Where the log is and how the group behaves."""
-
-    bootstrap_servers: str = "127.0.0.1:9092"
-    #: Consumer group, and prefix of changelog topics and of the partitions' producer ids.
-    application_id: str = Field("tidings", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
-    #: Topics are <prefix>.<name>.v1
-    topic_prefix: str = Field("tidings", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
-    #: Of every topic and table. Fixed for the life of the data: at least four times the largest number of workers.
-    partitions: int = Field(8, ge=1, le=1024)
-    replication_factor: int = Field(1, ge=1, le=7)
-    min_insync_replicas: int = Field(1, ge=1, le=7)
-    session_timeout_seconds: float = Field(15, ge=6, le=300)
-    heartbeat_interval_seconds: float = Field(3, gt=0, le=100)
-    rebalance_timeout_seconds: float = Field(30, ge=6, le=600)
-    request_timeout_seconds: float = Field(10, ge=1, le=120)
-    commit_interval_seconds: float = Field(0.5, gt=0, le=60)
-    #: How long the broker may hold a fetch that has nothing to give.
-    fetch_max_wait_ms: int = Field(100, ge=5, le=5000)
-    #: How long it may collect what comes in, while records come, so that many events are applied and written together.
-    fetch_linger_ms: int = Field(15, ge=1, le=1000)
-    #: Go on against a broker without idempotence and producer ids (the embedded one), where a paused worker is not fenced.
-    allow_unfenced: bool = False
-
-    @model_validator(mode="after")
-    def _timeouts_fit(self) -> KafkaSettings:
-        if self.heartbeat_interval_seconds * 2 > self.session_timeout_seconds:
-            raise ValueError("heartbeat_interval_seconds must be at most half of session_timeout_seconds")
-        if self.min_insync_replicas > self.replication_factor:
-            raise ValueError("min_insync_replicas must not be above replication_factor")
-        return self
 
 
 class WorkerSettings(Section):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError
 
 from app.errors import BrokerError
+from app.streams.broker_refusal import why_refused
 
 #: Bytes of a RecordBatch: a quarter of what a broker takes by default (message.max.bytes), so a batch is never refused for its size.
 MAX_BATCH_BYTES = 256 * 1024
@@ -20,8 +23,11 @@ _TOPIC_APPEARS_SECONDS = 5
 class ProducerConnection:
     """One producer for one topic at a time."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, partitions: int, *, idempotent: bool, request_timeout_seconds: float) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(
+        self, client: Mapping[str, Any], topic: str, partitions: int, *, idempotent: bool, request_timeout_seconds: float
+    ) -> None:
+        self._client = dict(client)
+        self._bootstrap_servers = client["bootstrap_servers"]
         self._topic = topic
         self._partitions = partitions
         self._idempotent = idempotent
@@ -71,8 +77,7 @@ class ProducerConnection:
 
     async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers, acks="all", enable_idempotence=self._idempotent,
-            request_timeout_ms=int(self._timeout * 1000), max_batch_size=MAX_BATCH_BYTES, linger_ms=0,
+            **self._client, acks="all", enable_idempotence=self._idempotent, max_batch_size=MAX_BATCH_BYTES, linger_ms=0,
         )
         if self._idempotent:
             # aiokafka never gives up a batch that it retries, but does so with one that finds no leader for the request time-out: that is
@@ -87,6 +92,9 @@ class ProducerConnection:
                     f"{self._topic} has {len(found)} partitions, but the settings say {self._partitions}: "
                     "correct kafka.partitions, or create the topic anew with `tidings topics`"
                 )
+        except KafkaConnectionError as exc:
+            await _close(producer, 1)
+            raise BrokerError(f"cannot write to {self._topic}: {await why_refused(self._client) or _words(exc)}") from exc
         except (TimeoutError, KafkaError, OSError) as exc:
             await _close(producer, 1)
             raise self.described(exc) from exc

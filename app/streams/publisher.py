@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
@@ -79,12 +79,14 @@ class Publisher:
         request_timeout_seconds: float = 10,
         max_buffered_bytes: int = MAX_BUFFERED_BYTES,
         clock: Callable[[], int] = _wall_clock_ms,
+        client: Mapping[str, Any] | None = None,
     ) -> None:
         self.topic = topic
         self.partitions = partitions
         self._bootstrap_servers = bootstrap_servers
+        arguments = {**(client or {}), "bootstrap_servers": bootstrap_servers, "request_timeout_ms": int(request_timeout_seconds * 1000)}
         self._connection = ProducerConnection(
-            bootstrap_servers, topic, partitions, idempotent=idempotent, request_timeout_seconds=request_timeout_seconds
+            arguments, topic, partitions, idempotent=idempotent, request_timeout_seconds=request_timeout_seconds
         )
         self._timeout = request_timeout_seconds
         self._max_buffered_bytes = max_buffered_bytes
@@ -120,7 +122,7 @@ class Publisher:
         kafka = settings.kafka
         return cls(
             kafka.bootstrap_servers, topic, kafka.partitions,
-            idempotent=not kafka.allow_unfenced, request_timeout_seconds=kafka.request_timeout_seconds,
+            idempotent=not kafka.allow_unfenced, request_timeout_seconds=kafka.request_timeout_seconds, client=kafka.client(),
         )
 
     async def __aenter__(self) -> Publisher:

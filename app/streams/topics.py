@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from app.errors import BrokerError
 from app.settings import KafkaSettings
+from app.streams.broker_refusal import why_refused
 
 #: The tables; each has a changelog, co-partitioned with its source topics.
 TABLES = ("profiles", "items", "neighbours", "outbox", "products")
@@ -210,7 +211,7 @@ async def _configs(admin: AIOKafkaAdminClient, kafka: KafkaSettings, names: Sequ
 
 @asynccontextmanager
 async def _admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers, request_timeout_ms=int(kafka.request_timeout_seconds * 1000))
+    admin = AIOKafkaAdminClient(**kafka.client())
     try:
         await _asked(kafka, admin.start())
         yield admin
@@ -222,6 +223,8 @@ async def _asked(kafka: KafkaSettings, request: Any) -> Any:
     try:
         return await asyncio.wait_for(request, kafka.request_timeout_seconds + _GRACE_SECONDS)
     except (KafkaError, TimeoutError, OSError) as exc:
+        if isinstance(exc, KafkaConnectionError) and (refusal := await why_refused(kafka.client())):
+            raise BrokerError(refusal) from exc
         said = str(exc) or type(exc).__name__
         where = f"Kafka at {kafka.bootstrap_servers}"
         raise BrokerError(f"no answer from {where} ({said}): is it running, and is kafka.bootstrap_servers right?") from exc

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,42 @@ _STOP_SECONDS = 30.0
 _CLUSTER_ID = "dGlkaW5ncy1sb2NhbC1rYQ"
 
 
+@dataclass(frozen=True)
+class Doors:
+    """Two listeners more: SASL_SSL (SCRAM-SHA-512 and PLAIN, for one user) and SSL that asks for a certificate. Files are PEM."""
+
+    key_and_certificate: Path
+    #: Who may sign a client's certificate.
+    ca_file: Path
+    user: str
+    password: str
+    sasl_port: int = field(default_factory=free_port)
+    mutual_port: int = field(default_factory=free_port)
+
+    @property
+    def listeners(self) -> str:
+        return f"SASL://127.0.0.1:{self.sasl_port},MUTUAL://127.0.0.1:{self.mutual_port}"
+
+    def properties(self) -> list[str]:
+        login = "org.apache.kafka.common.security"
+        tls = []
+        for name in ("sasl", "mutual"):
+            tls += [f"listener.name.{name}.ssl.keystore.type=PEM", f"listener.name.{name}.ssl.keystore.location={self.key_and_certificate}"]
+        return [
+            *tls,
+            "listener.name.mutual.ssl.client.auth=required",
+            "listener.name.mutual.ssl.truststore.type=PEM",
+            f"listener.name.mutual.ssl.truststore.location={self.ca_file}",
+            "listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN",
+            f"listener.name.sasl.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;",
+            f'listener.name.sasl.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_{self.user}="{self.password}";',
+        ]
+
+    def user_at_format(self) -> list[str]:
+        """Arguments of the storage tool: a user who is there before the broker first starts."""
+        return ["--add-scram", f"SCRAM-SHA-512=[name={self.user},password={self.password}]"]
+
+
 class ApacheKafka:
     """A local Apache Kafka of 1 or 3 nodes (each broker and controller) with its data under ``directory``.
 
@@ -40,13 +77,18 @@ class ApacheKafka:
     A directory that holds data is used as it is, so stop() then start() is a restart that keeps the logs.
     """
 
-    def __init__(self, directory: Path, nodes: Literal[1, 3] = 1, ports: Sequence[int] | None = None, heap: str = "512m") -> None:
+    def __init__(
+        self, directory: Path, nodes: Literal[1, 3] = 1, ports: Sequence[int] | None = None, heap: str = "512m", doors: Doors | None = None
+    ) -> None:
+        if doors is not None and nodes != 1:
+            raise ValueError("doors have one port each: one node")
         if ports is not None and len(ports) != nodes:
             raise ValueError(f"{nodes} nodes need {nodes} ports")
         self.directory = directory
         self.ports = list(ports) if ports else [free_port() for _ in range(nodes)]
         self._controller_ports = [free_port() for _ in range(nodes)]
         self._heap = heap
+        self.doors = doors
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
 
     @property
@@ -127,6 +169,7 @@ class ApacheKafka:
         properties.write_text(self._properties(node, home))
         if not (home / "data" / "meta.properties").exists():
             storage = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)]
+            storage += self.doors.user_at_format() if self.doors else []
             formatted = subprocess.run(_java(class_path, "128m", storage), capture_output=True, text=True, check=False)
             if formatted.returncode:
                 raise BrokerError(f"Kafka could not lay out {home}: {(formatted.stdout + formatted.stderr).strip()[-1000:]}")
@@ -173,16 +216,20 @@ class ApacheKafka:
         nodes = len(self.ports)
         voters = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(self._controller_ports))
         client = f"PLAINTEXT://127.0.0.1:{self.ports[node]}"
+        more, protocols = "", ""
+        if self.doors:
+            more, protocols = f",{self.doors.listeners}", ",SASL:SASL_SSL,MUTUAL:SSL"
         return "\n".join(
             [
                 "process.roles=broker,controller",
                 f"node.id={node + 1}",
                 f"controller.quorum.voters={voters}",
-                f"listeners={client},CONTROLLER://127.0.0.1:{self._controller_ports[node]}",
-                f"advertised.listeners={client}",
+                f"listeners={client},CONTROLLER://127.0.0.1:{self._controller_ports[node]}{more}",
+                f"advertised.listeners={client}{more}",
                 "controller.listener.names=CONTROLLER",
                 "inter.broker.listener.name=PLAINTEXT",
-                "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+                f"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
+                *(self.doors.properties() if self.doors else []),
                 f"log.dirs={home / 'data'}",
                 f"default.replication.factor={nodes}",
                 f"offsets.topic.replication.factor={nodes}",

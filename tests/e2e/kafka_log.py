@@ -35,7 +35,7 @@ class Tail:
         self._is_embedded = kafka.allow_unfenced
         self._take = take
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka.bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=50,
+            **_patient(kafka), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=50,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
 
@@ -77,6 +77,11 @@ class Tables:
     astray: list[str] = field(default_factory=list)
 
 
+def _patient(kafka: KafkaSettings) -> dict[str, Any]:
+    """As the settings say, but waiting longer for a broker that is stopped or busy."""
+    return {**kafka.client(), "request_timeout_ms": 40_000}
+
+
 class KafkaLog:
     """A fleet's topics, read by a bystander."""
 
@@ -93,7 +98,7 @@ class KafkaLog:
             "dead_letters": Tail(kafka, [self.names.dead_letters], self.dead_letters.append),
             **{table: Tail(kafka, [topic], self._keep) for table, topic in self.names.changelogs.items()},
         }
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+        self._admin = AIOKafkaAdminClient(**_patient(kafka))
         self._started: list[Any] = []
 
     async def start(self) -> None:

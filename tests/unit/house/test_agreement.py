@@ -57,7 +57,9 @@ def test_the_settings_file_shows_every_setting_with_its_default() -> None:
             assert set(shown[section][0]) == set(model.model_fields), section
         else:
             defaults = {key: str(value) if isinstance(value, Path) else value for key, value in model().model_dump().items()}
-            assert shown[section] == defaults, section
+            # A secret without a default is shown as what it must be.
+            secret = {key for key, value in defaults.items() if value is None and shown[section][key].startswith("env:")}
+            assert {**shown[section], **dict.fromkeys(secret)} == defaults, section
     assert shown["slots"] == [SlotSettings(name="for_you").model_dump()]
 
 
