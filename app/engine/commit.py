@@ -105,6 +105,8 @@ class Committer:
         self._limit_bytes = limit_bytes
         #: Units whose changes are still in the state's hands: what the next one changes is added to them.
         self._open: list[Unit[Any]] = []
+        #: Whether they are to be written, though more may still be added.
+        self._complete = False
         #: Units to be written, with all that they changed.
         self._closed: deque[tuple[list[Unit[Any]], dict[bytes, bytes | None]]] = deque()
         self._submitted = asyncio.Event()
@@ -118,13 +120,23 @@ class Committer:
         self._task = asyncio.create_task(self._run(), name=f"commit {self._table.name}/{self._state.number}")
 
     def submit(self, unit: Unit[Any]) -> None:
-        """Take what the unit changed. Must follow the changes without an await in between."""
+        """Take what the unit changed, and write it. Must follow the changes without an await in between."""
+        self.add(unit)
+        self.complete()
+
+    def add(self, unit: Unit[Any]) -> None:
+        """The same of a unit that others follow at once: unless they grow large, all are written together."""
         if self._task is None or self._task.done() or self._halted:
             raise NotOwnedError(f"partition {self._state.number} of table {self._table.name} was given up")
         self._open.append(unit)
+        self._idle.clear()
         if self._state.dirty_bytes > self._limit_bytes:
             self._close_group()
-        self._idle.clear()
+            self._submitted.set()
+
+    def complete(self) -> None:
+        """Write what was added."""
+        self._complete = bool(self._open)
         self._submitted.set()
 
     def halt(self) -> None:
@@ -132,7 +144,8 @@ class Committer:
         self._halted = True
 
     async def drain(self) -> None:
-        """Wait until all that was submitted is written."""
+        """Wait until all that was taken is written."""
+        self.complete()
         await self._idle.wait()
 
     async def stop(self) -> None:
@@ -154,13 +167,13 @@ class Committer:
 
     def _close_group(self) -> None:
         self._closed.append((self._open, self._state.take_changes()))
-        self._open = []
+        self._open, self._complete = [], False
 
     async def _run(self) -> None:
         while True:
             units: list[Unit[Any]] = []
             try:
-                if not self._closed and self._open and not self._halted:
+                if not self._closed and self._open and self._complete and not self._halted:
                     self._close_group()
                 if not self._closed:
                     self._submitted.clear()

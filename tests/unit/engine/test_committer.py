@@ -56,13 +56,13 @@ class World:
         )  # fmt: skip
         self.committer.start()
 
-    def submit(self, key: bytes = b"", output: bool = False) -> Unit[Any]:
+    def submit(self, key: bytes = b"", output: bool = False, *, others_follow: bool = False) -> Unit[Any]:
         unit: Unit[Any] = Unit(self.state)
         if key:
             self.state.obtain(key).added.append(1)
         if output:
             unit.emit("elsewhere", 0, None, b"x")
-        self.committer.submit(unit)
+        (self.committer.add if others_follow else self.committer.submit)(unit)
         return unit
 
     async def under_way(self, key: bytes) -> Unit[Any]:
@@ -92,6 +92,45 @@ async def test_units_are_written_one_after_another_in_the_order_they_were_made()
     assert [what for what, _ in world.writer.log] == ["outputs", "changelog"] * 3
     assert [detail for what, detail in world.writer.log if what == "changelog"] == [[b"0"], [b"1"], [b"2"]]
     assert all(unit.done.done() for unit in units)
+    await world.committer.stop()
+
+
+async def test_units_that_others_follow_wait_for_the_last_and_are_written_as_one() -> None:
+    world = World()
+    steps = [world.submit(key, output=True, others_follow=True) for key in (b"a", b"b")]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert world.writer.log == [], "more is to come"
+
+    await world.submit(b"c").done
+    assert [detail for what, detail in world.writer.log if what == "changelog"] == [[b"a", b"b", b"c"]]
+    assert all(step.done.done() for step in steps)
+    await world.committer.stop()
+
+
+async def test_units_that_grow_large_do_not_wait_for_those_that_follow() -> None:
+    world = World(limit_bytes=0)
+    await world.submit(b"a", others_follow=True).done
+    assert world.database.values == {b"a": b"1"}
+    await world.committer.stop()
+
+
+async def test_a_drain_writes_what_was_broken_off() -> None:
+    world = World()
+    world.submit(b"a", others_follow=True)
+    async with asyncio.timeout(5):
+        await world.committer.drain()
+    assert world.database.values == {b"a": b"1"}
+    await world.committer.stop()
+
+
+async def test_a_batch_that_ended_does_not_end_the_next_one() -> None:
+    world = World()
+    world.committer.complete()
+    world.submit(b"a", others_follow=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert world.writer.log == []
     await world.committer.stop()
 
 
