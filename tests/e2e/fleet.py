@@ -273,7 +273,9 @@ def _write_settings(
 
 
 def _toml(value: Any, directory: Path) -> str:
-    """A scalar; ``file:name`` is a file of the fleet's directory."""
+    """A scalar, or a list of them; ``file:name`` is a file of the fleet's directory."""
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(one, directory) for one in value)}]"
     if isinstance(value, str) and value.startswith("file:") and "/" not in value:
         value = f"file:{directory / value.removeprefix('file:')}"
     return json.dumps(value)
