@@ -1,4 +1,4 @@
-"""What the workers, or an operator, last found of each destination: read from the states topic or asked of a worker, and written to it."""
+"""What the workers, or an operator, last found of each destination: read from the destinations topic, and written to it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from google.protobuf.message import DecodeError
 from app.cli.destination_trial import host_of
 from app.cli.moment import time_text
 from app.cli.topic_reader import read_topic
+from app.delivery.breaker import BreakerState, Cause, printable
+from app.delivery.destination_states import OPERATOR, record_of, state_of
 from app.destinations import destination_of
 from app.settings import Settings
 from app.streams.publisher import Publisher, Record
 from app.streams.topics import TopicNames
-from tidings.internal.v1.destination_state_pb2 import Breaker, DestinationState
+from tidings.internal.v1.destination_state_pb2 import DestinationState
 
-#: By whom an operator's states are.
-OPERATOR = "operator"
-
-#: What each state means, as lists show it.
-MEANINGS: dict[int, tuple[str, str]] = {
-    Breaker.BREAKER_UNSPECIFIED: ("closed", "takes requests"),
-    Breaker.BREAKER_CLOSED: ("closed", "takes requests"),
-    Breaker.BREAKER_OPEN_AUTH: ("open: auth", "the credentials are refused; mend them, then resume"),
-    Breaker.BREAKER_OPEN_CONFIGURATION: ("open: configuration", "something is missing there; set it up, then resume"),
-    Breaker.BREAKER_OPEN_GONE: ("open: gone", "it wants no more requests; resume if that is a mistake"),
-    Breaker.BREAKER_OPEN_ERRORS: ("open: errors", "too many requests failed; probes find out when it is well"),
-    Breaker.BREAKER_PARKED: ("parked", "it asked to be left alone for long"),
-    Breaker.BREAKER_OPEN_OPERATOR: ("paused", "an operator paused it; resume starts it again"),
+#: Why nothing is sent, and who ends it.
+MEANINGS: dict[str, str] = {
+    Cause.ERRORS.value: "too many requests failed; probes find out when it is well",
+    Cause.PARKED.value: "it asked to be left alone for long; probes follow",
+    Cause.AUTH.value: "the credentials are refused; mend them, then resume",
+    Cause.CONFIGURATION.value: "something is missing there; set it up, then resume",
+    Cause.GONE.value: "it wants no more requests; resume if that is a mistake",
+    Cause.OPERATOR.value: "an operator paused it; resume starts it again",
 }
 
 
@@ -49,34 +46,40 @@ async def read_states(settings: Settings) -> dict[str, DestinationState]:
     return found
 
 
-async def write_state(settings: Settings, target: str, breaker: Breaker, reason: str, at_ms: int) -> None:
+async def tell_as_operator(settings: Settings, target: str, *, is_paused: bool, reason: str, now_ms: int) -> None:
     """Tell all workers. Raises CommandError without the topic, BrokerError when it was not acknowledged."""
     # Later than what is known, whatever this machine's clock says: workers follow the later one.
-    known = (await read_states(settings)).get(target, DestinationState())
-    state = DestinationState(target=target, at_ms=max(at_ms, known.at_ms + 1), by=OPERATOR, breaker=breaker, reason=reason)
+    known = (await read_states(settings)).get(target)
+    since_ms = max(now_ms, known.at_ms + 1) if known is not None and state_of(known, now_ms) is not None else now_ms
+    state = BreakerState("open" if is_paused else "closed", Cause.OPERATOR, printable(reason), since_ms)
     async with Publisher.of_destinations(settings) as publisher:
-        await publisher.publish_records([Record(target.encode(), state.SerializeToString())])
+        await publisher.publish_records([Record(target.encode(), record_of(target, state, OPERATOR).SerializeToString())])
 
 
-def state_rows(settings: Settings, states: dict[str, DestinationState]) -> list[dict[str, Any]]:
-    """One for each destination of the settings, in their order."""
+def state_rows(settings: Settings, states: dict[str, DestinationState], now_ms: int) -> list[dict[str, Any]]:
+    """One for each destination of the settings, in their order; the words are those of GET /v1/destinations."""
     rows = []
     for target in settings.targets:
-        state = states.get(target.name, DestinationState())
-        name, meaning = MEANINGS.get(state.breaker, (str(state.breaker), "of a kind that this version of Tidings does not know"))
+        record = states.get(target.name, DestinationState())
+        state = state_of(record, now_ms) or BreakerState()
         destination = destination_of(target)
         address = getattr(destination, "url", None) or getattr(destination, "base_url", None)
         rows.append(
             {
                 "name": target.name,
                 "kind": target.kind,
-                "address": host_of(address) if address else "",
-                "state": name,
-                "since": time_text(state.at_ms) if state.at_ms else "",
-                "until": time_text(state.until_ms) if state.until_ms else "",
-                "by": state.by,
-                "reason": state.reason,
-                "meaning": meaning,
+                "address": host_of(address) if address else None,
+                "state": state.kind,
+                "cause": state.cause.value if state.cause is not None and state.kind != "closed" else None,
+                "since": time_text(state.since_ms) if state.since_ms else None,
+                "until": time_text(state.until_ms) if state.until_ms else None,
+                "by": record.by if state.since_ms else None,
+                "reason": state.reason or None,
             }
         )
     return rows
+
+
+def state_words(row: dict[str, Any]) -> str:
+    """``open (auth)``: of a row, or of a worker's answer."""
+    return f"{row['state']} ({row['cause']})" if row.get("cause") else str(row["state"])

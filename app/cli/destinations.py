@@ -9,7 +9,7 @@ import click
 
 from app.cli.command_writing import now_ms
 from app.cli.destination_setup import FieldSetup
-from app.cli.destination_states import read_states, state_rows, write_state
+from app.cli.destination_states import MEANINGS, read_states, state_rows, state_words, tell_as_operator
 from app.cli.destination_trial import INVENTED_EMAIL, INVENTED_USER, Trial, as_known, client_of, invented, try_out
 from app.cli.destination_words import Explanation, explain
 from app.cli.output import print_json, print_table, printable
@@ -18,7 +18,6 @@ from app.cli.worker_answer import ask_worker
 from app.destinations import Destination, destination_of
 from app.errors import CommandError
 from app.settings import Settings, TargetSettings
-from tidings.internal.v1.destination_state_pb2 import Breaker
 
 EPILOG = """
 \b
@@ -32,9 +31,6 @@ Examples:
 
 A new destination: put it into the settings of the workers; setup; test; restart the workers; `tidings resync --all --destination crm`.
 """
-
-_MAX_REASON_CHARS = 200
-
 
 @click.group(epilog=EPILOG)
 def destinations() -> None:
@@ -50,18 +46,13 @@ def list_destinations(settings: Settings, worker: str | None, as_json: bool) -> 
     if worker is not None:
         _list_of_worker(asyncio.run(ask_worker(settings, worker, "/v1/destinations", "destinations")), as_json)
         return
-    rows = state_rows(settings, asyncio.run(read_states(settings)) if settings.targets else {})
+    rows = state_rows(settings, asyncio.run(read_states(settings)) if settings.targets else {}, now_ms())
     if as_json:
         for row in rows:
             print_json(row)
         return
-    print_table(
-        ["name", "kind", "address", "state", "since", "by", "reason"],
-        [[row[name] for name in ("name", "kind", "address", "state", "since", "by", "reason")] for row in rows],
-    )
-    for row in rows:
-        if row["state"] != "closed":
-            click.echo(f"{row['name']}: {row['meaning']}", err=True)
+    columns = ["name", "kind", "address", "state", "since", "by", "reason"]
+    _print_rows(columns, rows)
     if not rows:
         click.echo("no destination in the settings: [[targets]] sections name them; deploy/tidings.toml shows one of each kind", err=True)
 
@@ -109,10 +100,9 @@ def test_destination(
 def pause(settings: Settings, name: str, reason: str) -> None:
     """Let no worker send anything to NAME, until `resume`. What is due waits, and what is current then is sent."""
     _target(settings, name)
-    said = " ".join(printable(reason).split())[:_MAX_REASON_CHARS]
-    if not said:
+    if not reason.strip():
         raise click.BadParameter("say why", param_hint="--reason")
-    asyncio.run(write_state(settings, name, Breaker.BREAKER_OPEN_OPERATOR, said, now_ms()))
+    asyncio.run(tell_as_operator(settings, name, is_paused=True, reason=reason.strip(), now_ms=now_ms()))
     click.echo(f"{name} is paused on every worker. `tidings destinations resume {name}` starts it again", err=True)
 
 
@@ -123,7 +113,7 @@ def pause(settings: Settings, name: str, reason: str) -> None:
 def resume(settings: Settings, name: str, reason: str) -> None:
     """Let workers send to NAME again, whatever stopped it: a pause, refused credentials, a missing field, 410, errors."""
     _target(settings, name)
-    asyncio.run(write_state(settings, name, Breaker.BREAKER_CLOSED, " ".join(printable(reason).split())[:_MAX_REASON_CHARS], now_ms()))
+    asyncio.run(tell_as_operator(settings, name, is_paused=False, reason=reason.strip(), now_ms=now_ms()))
     click.echo(f"{name} takes requests again. If what stopped it is not mended, it is stopped again: `tidings destinations list`", err=True)
 
 
@@ -228,6 +218,17 @@ def _list_of_worker(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    rows = [row for row in answer["destinations"] if isinstance(row, dict)]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    print_table(columns, [["-" if row.get(name) is None else row[name] for name in columns] for row in rows])
+    columns = ["name", "kind", "state", "due", "resync_due", "in_flight", "in_jobs", "oldest_due_seconds", "reason"]
+    _print_rows(columns, [row for row in answer["destinations"] if isinstance(row, dict) and "name" in row and "state" in row])
+    for url in answer.get("workers", {}).get("silent", []):
+        click.echo(f"the worker at {printable(url)} did not answer: its people are not counted", err=True)
+
+
+def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    def cell(row: dict[str, Any], name: str) -> Any:
+        return state_words(row) if name == "state" else "-" if row.get(name) is None else row[name]
+
+    print_table([name.replace("_", " ") for name in columns], [[cell(row, name) for name in columns] for row in rows])
+    for row in rows:
+        if row.get("cause") in MEANINGS:
+            click.echo(f"{printable(row['name'])}: {MEANINGS[row['cause']]}", err=True)

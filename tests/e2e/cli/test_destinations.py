@@ -354,7 +354,8 @@ def test_a_pause_is_told_to_the_workers_and_listed_until_it_is_resumed(shop: Sho
     again = shop.installation.tidings("destinations", "pause", "crm", "--reason", "still")
     assert again.exit_code == 0
     row = listed(shop)["crm"]
-    assert (row["state"], row["by"], row["reason"], row["address"]) == ("paused", "operator", "still", "https://crm.example")
+    assert (row["state"], row["cause"], row["by"], row["reason"]) == ("open", "operator", "operator", "still")
+    assert row["address"] == "https://crm.example"
     assert listed(shop)["hook"]["state"] == "closed"
     assert shop.installation.tidings("destinations", "resume", "crm").exit_code == 0
     assert listed(shop)["crm"]["state"] == "closed"
@@ -376,7 +377,7 @@ def test_what_an_operator_says_is_later_than_what_is_known_whatever_the_clock_sa
 
     asyncio.run(write())
     row = listed(shop)["crm"]
-    assert (row["state"], row["by"], row["reason"]) == ("open: auth", "a", "401")
+    assert (row["state"], row["cause"], row["by"], row["reason"]) == ("open", "auth", "a", "401")
     told = shop.installation.tidings("destinations", "list")
     assert "mend them, then resume" in told.stderr
     assert shop.installation.tidings("destinations", "resume", "crm").exit_code == 0
