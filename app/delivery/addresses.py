@@ -18,19 +18,26 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: IPv4 that is not the public internet: the IANA special-purpose registry, multicast, class E.
+#: IPv4 that is not the public internet: all of the IANA special-purpose registry, multicast, class E. Cloud metadata is in 169.254.0.0/16,
+#: 192.0.0.0/24 (Oracle) and 100.64.0.0/10 (Alibaba), but Azure's is at an address of its own that looks public.
 _REFUSED_V4 = tuple(
     ipaddress.IPv4Network(n)
     for n in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-        "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15",
+        "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
     )
 )
 #: All of IPv6 that was ever given out for the public internet. Outside are loopback, unspecified, v4-mapped (::ffff/96), v4-compatible,
 #: NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local (fc00::/7), link-local (fe80::/10), site-local, SRv6 (5f00::/16), multicast.
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
-#: Inside of it, but not public, or a tunnel that may end anywhere: IETF protocols with Teredo and ORCHID, documentation, 6to4.
-_REFUSED_V6 = tuple(ipaddress.IPv6Network(n) for n in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+#: Inside of it, but not public, or a tunnel that may end anywhere: IETF protocols with Teredo, benchmarking, AMT and ORCHID; documentation;
+#: 6to4; AS112; the 6bone, given back; documentation again.
+_REFUSED_V6 = tuple(
+    ipaddress.IPv6Network(n) for n in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3ffe::/16", "3fff::/20")
+)
+#: ISATAP (RFC 5214): whatever the network, these interface ids (the second with the "universal" bit) carry an IPv4 address to tunnel to.
+_ISATAP_IDS = (0x00005EFE, 0x02005EFE)
 
 #: Threads that wait for the system's resolver, of each target: one that hangs delays no other target.
 _RESOLVER_THREADS = 2
@@ -59,7 +66,9 @@ class Guard:
             return True
         if isinstance(ip, ipaddress.IPv4Address):
             return not any(ip in network for network in _REFUSED_V4)
-        return ip.scope_id is None and ip in _GLOBAL_V6 and not any(ip in network for network in _REFUSED_V6)
+        if ip.scope_id is not None or ip not in _GLOBAL_V6 or (int(ip) >> 32) & 0xFFFFFFFF in _ISATAP_IDS:
+            return False
+        return not any(ip in network for network in _REFUSED_V6)
 
     def check(self, host: str, addresses: Iterable[str]) -> None:
         """Raises AddressRefused if any of the addresses is refused: one private among public ones is a trick."""
