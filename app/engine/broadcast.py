@@ -15,17 +15,26 @@ logger = logging.getLogger(__name__)
 
 
 class Broadcast:
-    """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something. ``caught_up`` is set once
-    everything is read that was there when ``follow`` began.
+    """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something, ``on_value``
+    with each new value and its key. ``caught_up`` is set once everything is read that was there when ``follow`` began.
 
     ``max_keys`` bounds the memory; further keys are an error of whoever writes the topic, and are left out with a warning.
     """
 
-    def __init__(self, client: Mapping[str, Any], topic: str, *, max_keys: int, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topic: str,
+        *,
+        max_keys: int,
+        on_change: Callable[[], None] = lambda: None,
+        on_value: Callable[[bytes, bytes], None] = lambda *_: None,
+    ) -> None:
         self._client = client
         self._topic = topic
         self._max_keys = max_keys
         self._on_change = on_change
+        self._on_value = on_value
         self.values: dict[bytes, bytes] = {}
         self.caught_up = asyncio.Event()
 
@@ -59,4 +68,5 @@ class Broadcast:
             logger.warning("%s has more than %d keys: %r is left out", self._topic, self._max_keys, key)
             return False
         self.values[key] = value
+        self._on_value(key, value)
         return True

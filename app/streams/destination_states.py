@@ -20,7 +20,7 @@ from tidings.internal.v1.destination_state_pb2 import DestinationState
 
 #: How soon a change is told, and tried again where it was not acknowledged.
 TELL_SECONDS = 0.1
-#: Destinations that were ever in the settings of a fleet.
+#: Of destinations that were ever in the settings of a fleet.
 MAX_DESTINATIONS = 10_000
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ class DestinationStates:
         self._worker = worker
         self._on_change = on_change
         self._clock = clock
-        self._broadcast = Broadcast(client, topic, max_keys=MAX_DESTINATIONS, on_change=self._read)
-        self._seen: dict[str, bytes] = {}
+        self._broadcast = Broadcast(client, topic, max_keys=MAX_DESTINATIONS, on_value=self._read)
         #: Target → the topic's last state of it, if it can be used.
         self._known: dict[str, BreakerState] = {}
 
@@ -71,28 +70,24 @@ class DestinationStates:
             await self._tell_all()
             await asyncio.sleep(TELL_SECONDS)
 
-    def _read(self) -> None:
+    def _read(self, key: bytes, value: bytes) -> None:
         """Never fails: what is in the topic stays there, and would stop every worker again and again."""
-        changed = False
-        for target in self._breakers:
-            value = self._broadcast.values.get(target.encode())
-            if value is None or self._seen.get(target) == value:
-                continue
-            self._seen[target] = value
-            self._known.pop(target, None)
-            try:
-                record = DestinationState.FromString(value)
-            except DecodeError as exc:
-                logger.warning("%s holds a state of %s that cannot be read: %s", self._topic, target, exc)
-                continue
-            now_ms = self._clock()
-            state = state_of(record, now_ms)
-            if record.target != target or state is None:
-                logger.warning("%s holds a state of %s that cannot be used", self._topic, target)
-                continue
-            self._known[target] = state
-            changed |= apply(self._breakers, record, now_ms)
-        if changed:
+        target = key.decode(errors="replace")
+        if target not in self._breakers:
+            return
+        self._known.pop(target, None)
+        now_ms = self._clock()
+        try:
+            record = DestinationState.FromString(value)
+        except DecodeError as exc:
+            logger.warning("%s holds a state of %s that cannot be read: %s", self._topic, target, exc)
+            return
+        state = state_of(record, now_ms)
+        if record.target != target or state is None:
+            logger.warning("%s holds a state of %s that cannot be used", self._topic, target)
+            return
+        self._known[target] = state
+        if apply(self._breakers, record, now_ms):
             self._on_change()
 
     async def _tell_all(self) -> None:

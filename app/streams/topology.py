@@ -28,6 +28,7 @@ from app.engine import EngineApp, EngineOptions, Table
 from app.settings import Settings
 from app.streams.apply_delivery_commands import ApplyDeliveryCommands
 from app.streams.catalog import CatalogCopy
+from app.streams.destination_states import DestinationStates
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
@@ -143,6 +144,16 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     commands = ApplyDeliveryCommands(names, partitions, [target.name for target in settings.targets], deliverer.due)
     app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
 
+    states = DestinationStates(
+        app.reader_client,
+        app.writer,
+        names.destinations,
+        deliverer.breakers,
+        partitions=partitions,
+        worker=advertised_url,
+        on_change=deliverer.wake,
+    )
+
     pending = PendingScan(store, deliverer.due, app.fail)
 
     async def owned(partitions: Iterable[int]) -> None:
@@ -154,6 +165,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         # Part of a catalog would take products out of lists. At start the group is joined only after this (app/worker.py); later it holds
         # back the partitions of a worker whose copy is being made anew.
         await catalog.caught_up.wait()
+        # Nor is anything sent to a destination that was found to take nothing, or that an operator paused, before this worker began.
+        await states.caught_up.wait()
         await ranker.begin(partitions)
         pending.begin(partitions)
         deliverer.resume()
@@ -173,7 +186,10 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         app, profiles, items, neighbours, outbox, recommender,
         partitions=partitions, advertised_url=advertised_url, line_statuses=deliverer.status,
     )
-    return Topology(app, views, deliverer, catalog, [shares.follow, shares.publish, catalog.follow, deliverer.wait, views.report])
+    background: list[Callable[[], Awaitable[None]]] = [
+        shares.follow, shares.publish, catalog.follow, states.follow, states.tell, deliverer.wait, views.report,
+    ]
+    return Topology(app, views, deliverer, catalog, background)
 
 
 def _now_ms() -> int:
