@@ -28,14 +28,14 @@ def embedded_broker() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture(scope="session")
-def apacheon_apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     """One Apache Kafka for the whole run: a test names its own topics, and leaves the broker up. Mark such a test ``kafka``."""
     with on_apache_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 
 
 @pytest.fixture
-def own_apacheon_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
+def own_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
     """An Apache Kafka of the test's own, to stop, kill and pause. Mark such a test ``kafka``."""
     with on_apache_kafka(tmp_path / "kafka") as kafka:
         yield kafka
