@@ -178,6 +178,16 @@ def test_what_sells_out_leaves_the_email_and_why_says_so(page: Page) -> None:
     page.wait_for(f"document.querySelector('#reasons li[data-product={gone}]')")
 
 
+def test_it_says_where_the_list_went_and_that_it_was_confirmed(page: Page) -> None:
+    page.click("[data-product=gooseneck-kettle] .look")
+    page.wait_for("document.querySelector('#email .card[data-kind=also_viewed]')")
+    page.script("document.querySelector('#sent summary').click()")
+    page.wait_for("document.querySelector('#deliveries li[data-state=confirmed]')")
+    said = page.wait_for("document.getElementById('deliveries').innerText")
+    assert said.startswith("demo-inbox has version ")
+    assert "last confirmed at" in said
+
+
 def test_a_new_visitor_starts_with_what_is_popular(page: Page) -> None:
     page.click("[data-product=canvas-rucksack] .look")
     page.wait_for("document.querySelector('#email .card[data-kind=also_viewed]')")

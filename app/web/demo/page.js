@@ -11,6 +11,8 @@ const MAX_PENDING = 50;
 const NO_CHANGE_AFTER_MS = 3000;
 // A change of stock is in force within a second.
 const OPEN_AGAIN_MS = 2000;
+// While they are looked at.
+const DELIVERIES_EVERY_MS = 1000;
 const RULES = { out_of_stock: "is sold out", uncatalogued: "is not in the catalog", unpublished: "is not published", expired: "has expired", bought: "was bought lately" };
 const NAMES = ["Ada", "Bruno", "Chiara", "Dario", "Elif", "Femke", "Goran", "Hanna", "Ivo", "Jonas", "Keira", "Lena", "Mila", "Noor", "Oskar", "Pia"];
 
@@ -111,6 +113,7 @@ function become(someone) {
   shownVersion = 0;
   lastData = null;
   $("why").open = false;
+  $("sent").open = false;
   $("visitor-name").textContent = visitor.name;
   $("avatar").textContent = visitor.name[0];
   $("profile-link").href = `worker/v1/users/${visitor.id}`;
@@ -221,6 +224,36 @@ function showReasons(answer) {
   );
 }
 
+// ---- Where it went
+
+// How each destination stands with this visitor, and how it is by itself, in words.
+const STANDINGS = {
+  confirmed: "has version", due: "is about to get version", in_flight: "is getting version", in_job: "is working on version",
+  retrying: "will be tried again with version", withheld: "is not told, for want of consent", dead: "would not take version", blocked: "wants nothing of this person",
+};
+
+async function showDeliveries() {
+  if (!$("sent").open) return;
+  const forVisitor = visitor.id;
+  const [mine, all] = await Promise.all([fetch(`worker/v1/users/${forVisitor}/deliveries`), fetch("worker/v1/destinations")]);
+  if (!mine.ok || !all.ok || visitor.id !== forVisitor) return;
+  const { deliveries } = await mine.json();
+  const { destinations } = await all.json();
+  $("deliveries").replaceChildren(...destinations.map((destination) => deliveryLine(destination, deliveries.find((d) => d.destination === destination.name))));
+}
+
+function deliveryLine(destination, delivery) {
+  const version = delivery?.state === "confirmed" ? delivery.confirmed_version : delivery?.desired_version;
+  const standing = delivery ? `${STANDINGS[delivery.state] ?? delivery.state}${["withheld", "blocked"].includes(delivery.state) ? "" : ` ${version}`}` : "has nothing of this visitor yet";
+  const since = delivery?.confirmed_at ? `, last confirmed at ${new Date(delivery.confirmed_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" })}` : "";
+  const trouble = destination.state === "closed" ? "" : ` It takes nothing now: ${destination.cause ?? destination.state}${destination.reason ? `, ${destination.reason}` : ""}.`;
+  return element(
+    "li",
+    { "data-destination": destination.name, "data-state": delivery?.state ?? "none" },
+    element("strong", {}, destination.name), " ", element("span", {}, `${standing}${since}.${delivery?.last_error ? ` Last error: ${delivery.last_error}.` : ""}${trouble}`),
+  );
+}
+
 // ---- The inbox
 
 function listen() {
@@ -244,6 +277,7 @@ function showEmail(email) {
     showLetter(email.data);
     explain();
   }
+  showDeliveries();
   showEvents(email.events);
   $("version").textContent = `Version ${email.data.version}`;
   const refused = email.inbox.bad_signatures;
@@ -447,6 +481,8 @@ if (platform) {
 }
 $("products").append(...catalog.products.map(shopCard));
 $("why").addEventListener("toggle", explain);
+$("sent").addEventListener("toggle", showDeliveries);
+setInterval(showDeliveries, DELIVERIES_EVERY_MS);
 $("new-visitor").addEventListener("click", newVisitor);
 const known = JSON.parse(sessionStorage.getItem("visitor") ?? "null");
 if (known) become(known);

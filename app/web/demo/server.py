@@ -37,7 +37,8 @@ _HEADERS = {
 }
 #: What of the worker the page's footer may look at, with the demo's token.
 _WORKER_PATHS = re.compile(
-    r"metrics|openapi\.json|healthz|readyz|v1/users/[a-z0-9-]{1,64}(/recommendations)?|v1/items/[a-z0-9-]{1,64}/neighbours"
+    r"metrics|openapi\.json|healthz|readyz|v1/destinations|v1/users/[a-z0-9-]{1,64}(/recommendations|/deliveries)?|"
+    r"v1/items/[a-z0-9-]{1,64}/neighbours"
 )
 #: The list that the emails are made of.
 _SLOT = "for_you"
