@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 BODY_TIMEOUT_SECONDS = 10.0
 #: From the connection to the end of the first headers, and between requests on one connection.
 IDLE_TIMEOUT_SECONDS = 30.0
+#: How long what was answered may wait for the client to read it, from the first byte that the socket did not take.
+SEND_TIMEOUT_SECONDS = 20.0
 #: Of a request line and of each header; and headers at most.
 MAX_HEADER_BYTES = 8190
 MAX_HEADERS = 64
@@ -113,14 +115,24 @@ async def measured(request: web.Request, handler: Callable[[web.Request], Awaita
 class WebServer:
     """Serves an application on the running event loop; ``url`` has the real port once started."""
 
-    def __init__(self, app: web.Application, host: str, port: int, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        max_connections: int = MAX_CONNECTIONS,
+        *,
+        idle_timeout_seconds: float = IDLE_TIMEOUT_SECONDS,
+        send_timeout_seconds: float = SEND_TIMEOUT_SECONDS,
+    ) -> None:
         self.host = host
         self.port = port
         self._max_connections = max_connections
+        self._send_timeout_seconds = send_timeout_seconds
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            keepalive_timeout=IDLE_TIMEOUT_SECONDS,
+            keepalive_timeout=idle_timeout_seconds,
             lingering_time=2.0,
             shutdown_timeout=_SHUTDOWN_SECONDS,
             max_line_size=MAX_HEADER_BYTES,
@@ -128,6 +140,7 @@ class WebServer:
             max_headers=MAX_HEADERS,
         )
         self._listener: asyncio.Server | None = None
+        self._slow_readers: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, app: web.Application, settings: Settings) -> WebServer:
@@ -138,6 +151,10 @@ class WebServer:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        return len(self._runner.server.connections) if self._runner.server is not None else 0
+
     async def start(self) -> None:
         """Listens. Raises TidingsError when the address cannot be had."""
         await self._runner.setup()
@@ -147,6 +164,7 @@ class WebServer:
             await self._runner.cleanup()
             raise TidingsError(f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}; set http.host and http.port") from exc
         self.port = self._listener.sockets[0].getsockname()[1]
+        self._slow_readers = asyncio.create_task(self._cut_off_slow_readers())
         log.info("listening on %s", self.url)
 
     async def stop(self) -> None:
@@ -155,6 +173,22 @@ class WebServer:
             self._listener.close()
             self._listener = None
         await self._runner.cleanup()
+        if self._slow_readers is not None:
+            self._slow_readers.cancel()
+            self._slow_readers = None
+
+    async def _cut_off_slow_readers(self) -> None:
+        """Ends connections whose client does not read: aiohttp would wait for it without end, when it answers as when it closes."""
+        waiting_since: dict[asyncio.Transport, float] = {}
+        while True:
+            await asyncio.sleep(self._send_timeout_seconds / 10)
+            now = time.monotonic()
+            # Private in aiohttp, hence the bound on its version; a handler itself forgets its transport before everything is sent.
+            transports = list(self._runner.server._connections.values()) if self._runner.server is not None else []
+            waiting_since = {t: waiting_since.get(t, now) for t in transports if t.get_write_buffer_size()}
+            for transport, since in waiting_since.items():
+                if now - since > self._send_timeout_seconds:
+                    transport.abort()
 
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server
