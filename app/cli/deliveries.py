@@ -179,7 +179,8 @@ async def _write(settings: Settings, wanted: DeliveryFilter, action: str, done: 
             return
         ask(f"{total:,} deliveries would be {done}{_told(counts)}.", yes)
         at_ms = now_ms()
-        commands = (new_command(action, user_id, delivery.target, at_ms) for user_id, delivery in found)
+        # After what it is about, which was seen, whatever this machine's clock says.
+        commands = (new_command(action, user, delivery.target, max(at_ms, delivery.abandoned_at_ms)) for user, delivery in found)
         await write_commands(settings, commands, total, tally)
     click.echo(f"{tally.acknowledged:,} command(s) written; each person's worker carries them out. See what comes of it:", err=True)
     click.echo("  tidings deliveries list            what is given up still, or again\n  tidings deliveries show USER", err=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from app.cli.topic_reader import read_topic
 from app.engine.store import HIDDEN_PREFIX, Database
+from app.errors import CommandError
 from app.settings import KafkaSettings
 from app.streams.publisher import partition_of
 
@@ -40,7 +41,7 @@ async def latest_values(
     """Read the topic up to its end as it is now; ``keep`` sees every record that has a value and is not the engine's own, so also those
     that a later one replaces. With ``keys``, these alone, from their partitions alone. A table's changelog is such a topic.
 
-    Raises CommandError without the topic, BrokerError when the broker does not answer.
+    Raises CommandError without the topic or without room on disk, BrokerError when the broker does not answer.
     """
     console = Console(stderr=True)
     partitions = [None] if keys is None else sorted({partition_of(key, kafka.partitions) for key in keys})
@@ -52,12 +53,19 @@ async def latest_values(
                 for partition in partitions:
                     async with aclosing(_steps(kafka, topic, partition)) as steps:
                         async for step in steps:
-                            database.write([(key, value and keep(key, value)) for key, value in step if keys is None or key in keys], 0)
+                            _write(database, [(key, value and keep(key, value)) for key, value in step if keys is None or key in keys])
                             count += len(step)
                             status.update(f"reading {topic}: {count:,} records")
             yield LatestValues(database)
         finally:
             database.close()
+
+
+def _write(database: Database, values: list[tuple[bytes, bytes | None]]) -> None:
+    try:
+        database.write(values, 0)
+    except Exception as exc:  # rocksdict raises the bare class
+        raise CommandError(f"cannot write to {database.path.parent}: {exc}. TMPDIR names another place with more room") from exc
 
 
 async def _steps(kafka: KafkaSettings, topic: str, partition: int | None) -> AsyncGenerator[list[tuple[bytes, bytes | None]], None]:

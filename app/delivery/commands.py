@@ -17,6 +17,8 @@ from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
 from tidings.internal.v1.delivery_command_pb2 import DeliveryCommand
 from tidings.state.v1.outbox_pb2 import DeadReason, Delivery, OutboxEntry
 
+#: Clocks of operators, workers and the broker differ by no more: a command said to be issued later was not.
+MAX_SKEW_MS = 60_000
 #: As the names of targets in the settings.
 MAX_TARGET_BYTES = 40
 ACTIONS = ("retry", "drop", "resync")
@@ -58,7 +60,7 @@ def decode_command(value: bytes, key: bytes | None) -> DeliveryCommand | Violati
 def outcome_of(command: DeliveryCommand, entry: OutboxEntry | None, targets: Collection[str], received_at_ms: int) -> Outcome:
     """What the command would come to; nothing is changed. ``targets`` are those of the settings.
 
-    ``received_at_ms`` is the record's own time (0: none): a command cannot have been issued after it, whatever its writer's clock said.
+    ``received_at_ms`` is the record's own time (0: none): a command cannot have been issued after it, whatever its writer's clock says.
     """
     if entry is None:
         return Outcome.UNKNOWN
@@ -147,7 +149,7 @@ def _outcome_of_resync(entry: OutboxEntry, delivery: Delivery | None, issued_at_
 
 
 def _issued_at_ms(command: DeliveryCommand, received_at_ms: int) -> int:
-    return min(command.issued_at_ms, received_at_ms) if received_at_ms > 0 else command.issued_at_ms
+    return min(command.issued_at_ms, received_at_ms + MAX_SKEW_MS) if received_at_ms > 0 else command.issued_at_ms
 
 
 def _target_of(delivery: Any) -> str:

@@ -14,6 +14,7 @@ from app.cli import cli
 from app.cli.command_writing import new_command, now_ms
 from app.cli.embedded_broker import EmbeddedBroker
 from app.streams.publisher import Publisher, Record
+from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.fleet import Fleet, fleet_on
 from tests.e2e.waiting import until
 from tidings.state.v1.profile_pb2 import Profile
@@ -25,10 +26,12 @@ SECONDS = 30
 PEOPLE = ("ann", "bob", "cat", "dan", "eve")
 
 
-@pytest.fixture
-async def fleet(embedded_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Fleet]:
+@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
+async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
     """A shop that had trouble before its worker was restarted: ann and dan were given up, bob is blocked, cat and eve are confirmed."""
-    async with fleet_on(embedded_broker.bootstrap_servers, tmp_path, is_embedded=True) as fleet:
+    is_embedded = request.param == "embedded"
+    broker: EmbeddedBroker | ApacheKafka = request.getfixturevalue("embedded_broker" if is_embedded else "apache_kafka")
+    async with fleet_on(broker.bootstrap_servers, tmp_path, is_embedded=is_embedded) as fleet:
         entries = [
             entry("ann", dead("inbox", "exhausted", last_error="503")), entry("bob", dead("inbox", "suppressed", blocked=True)),
             entry("cat", fine("inbox")), entry("dan", dead("inbox", "refused")), entry("eve", fine("inbox")),
@@ -42,7 +45,7 @@ async def fleet(embedded_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterato
 
 
 async def tidings(fleet: Fleet, *arguments: str) -> Result:
-    environment = {"TIDINGS_SETTINGS": str(fleet.settings_file)}
+    environment = {"TIDINGS_SETTINGS": str(fleet.settings_file), "TIDINGS_TOKEN": fleet.token}
     result = await asyncio.to_thread(CliRunner().invoke, cli, list(arguments), env=environment)
     assert result.exit_code == 0, result.output
     return result
@@ -110,3 +113,25 @@ async def test_a_command_that_a_killed_worker_had_not_carried_out_is_carried_out
     began = time.monotonic()
     await received(fleet, "ann", "dan")
     assert time.monotonic() - began < SECONDS
+
+
+async def test_nothing_is_sent_to_a_paused_destination_until_it_is_resumed_and_a_restart_does_not_resume_it(fleet: Fleet) -> None:
+    await tidings(fleet, "destinations", "pause", "inbox", "--reason", "their import is broken")
+
+    async def is_paused() -> bool:
+        told = await tidings(fleet, "destinations", "list", "--worker", fleet.workers[0].url)
+        return "open (operator)" in told.stdout and "their import is broken" in told.stdout
+
+    await until(is_paused, SECONDS, "a worker that knows of the pause")
+    fleet.workers[0].kill()
+    await tidings(fleet, "resync", "--user", "cat")
+    await fleet.shared_among(fleet.workers[0])
+    await until(is_paused, SECONDS, "a worker that knows of the pause still")
+
+    async def is_asked_for() -> bool:
+        return "resync:" in (await tidings(fleet, "deliveries", "show", "cat")).stdout
+
+    await until(is_asked_for, SECONDS, "a resync that waits")
+    assert await fleet.inbox.bodies() == {}
+    await tidings(fleet, "destinations", "resume", "inbox")
+    await received(fleet, "cat")

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from app.streams.topics import TopicNames
+from tidings.internal.v1.delivery_command_pb2 import DeliveryCommand
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 
 from .conftest import Installation
-from .outbox_worlds import HOUR_MS, commands_now, dead, entry, fine, write_outbox, write_table
+from .outbox_worlds import HOUR_MS, commands_now, dead, entry, fine, records_of, write_outbox, write_table
 
 
 def a_shops_outbox() -> list[OutboxEntry]:
@@ -111,6 +113,15 @@ def test_retry_and_drop_write_a_command_for_each_that_was_chosen(installation: I
     assert "tidings deliveries show" in result.stderr
     assert installation.tidings("deliveries", "drop", "--user", "ann", "--yes").exit_code == 0
     assert commands_now(installation) == [("drop", "ann", "crm"), ("retry", "bob", "crm"), ("retry", "cat", "crm")]
+
+
+def test_a_command_is_never_older_than_what_it_is_about_whatever_the_clock_says(installation: Installation) -> None:
+    given_up = dead("crm", "refused", -30_000)
+    write_outbox(installation, entry("ann", given_up))
+    assert installation.tidings("deliveries", "retry", "--user", "ann", "--yes").exit_code == 0
+    kafka = installation.settings.kafka
+    ((_, _, value),) = records_of(kafka, TopicNames.of(kafka).delivery_commands)
+    assert DeliveryCommand.FromString(value).issued_at_ms == given_up.abandoned_at_ms
 
 
 @pytest.mark.parametrize("action", ["retry", "drop"])

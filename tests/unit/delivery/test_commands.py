@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.delivery import outbox
-from app.delivery.commands import Outcome, carry_out, decode_command, is_dead, outcome_of
+from app.delivery.commands import MAX_SKEW_MS, Outcome, carry_out, decode_command, is_dead, outcome_of
 from app.domain.validation import Violation
 from tidings.internal.v1.delivery_command_pb2 import DeliveryCommand
 from tidings.state.v1.outbox_pb2 import DeadReason, Delivery, OutboxEntry
@@ -169,7 +169,9 @@ def test_a_target_that_is_not_in_the_settings_any_more_can_be_dropped_but_not_re
 
 def test_a_writer_whose_clock_is_ahead_does_not_reach_past_the_records_own_time() -> None:
     entry = dead()
-    assert do(entry, command("retry", at_ms=NOW + 10**9), received_at_ms=NOW - 1) == [Outcome.OUTDATED]
+    late = command("retry", at_ms=NOW + 10**9)
+    assert do(entry, late, received_at_ms=NOW - MAX_SKEW_MS - 1) == [Outcome.OUTDATED]
+    assert do(entry, late, received_at_ms=NOW - MAX_SKEW_MS) == [Outcome.APPLIED]
 
 
 @pytest.mark.parametrize(
