@@ -101,7 +101,7 @@ async def _demo(plan: Plan, console: Console, open_page: bool) -> None:
             events = seed_events(catalog, time.time_ns() // 1_000_000)
             await watch.while_waiting_for(_teach(plan, server, events), _LEARN_SECONDS, "learn from the invented shoppers")
             done(f"{len(events):,} events of {SHOPPERS} invented people")
-        _invite(console, f"http://127.0.0.1:{port}", open_page)
+        _invite(console, f"http://127.0.0.1:{port}", platform.title if platform else "", open_page)
         await watch.until_a_part_dies()
 
 
@@ -200,10 +200,11 @@ async def _delete_topics(kafka: KafkaSettings) -> None:
             await admin.close()
 
 
-def _invite(console: Console, url: str, open_page: bool) -> None:
+def _invite(console: Console, url: str, platform: str, open_page: bool) -> None:
+    when = f"as soon as {platform} has the list" if platform else "within a second"
     lines = [
         f"\n  [bold]Tidings is ready: [link={url}]{url}[/link][/bold]\n",
-        "  Click a product in the shop: the email beside it is written anew within a second.",
+        f"  Click a product in the shop: the email beside it is written anew {when}.",
         "  Then put it into the cart, look twice, let it sell out, become a new visitor; and look inside:",
         f"    {url}/worker/metrics         what the worker counts and measures",
         f"    {url}/worker/openapi.json    its HTTP interface",

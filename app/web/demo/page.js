@@ -197,8 +197,11 @@ async function openAgain(productId, isGone) {
       await new Promise((done) => setTimeout(done, 40));
       continue;
     }
-    lastData = { ...lastData, recommendations: answer.recommendations };
-    showLetter(lastData);
+    if (!platform) {
+      // A platform's fields stay as they are until the next list.
+      lastData = { ...lastData, recommendations: answer.recommendations };
+      showLetter(lastData);
+    }
     showReasons(answer);
     return;
   }
