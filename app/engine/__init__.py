@@ -15,6 +15,8 @@ applied, and the records they cause elsewhere. A unit is written in this order, 
 A write costs much the same whatever is in it. So the broker collects what comes in for some milliseconds before it hands it out
 (source.py), and the units of a partition that are made while others are on their way go through the four steps together (commit.py).
 
+Whatever takes long takes turns (turns.py): a batch is applied in steps of some milliseconds, and the loop goes round between two of them.
+
 A crash anywhere replays records; those at or below the mark are skipped. Any failure stops the process: nothing is logged and forgotten.
 
 What is deliberately absent: Faust's fetch loop (source.py reads each generation afresh, from committed offsets), Faust's recovery
@@ -26,5 +28,6 @@ from app.engine.app import EngineApp, EngineOptions
 from app.engine.broadcast import Broadcast
 from app.engine.commit import Unit
 from app.engine.table import Codec, PartitionState, Table
+from app.engine.turns import Priority
 
-__all__ = ["Broadcast", "Codec", "EngineApp", "EngineOptions", "PartitionState", "Table", "Unit"]
+__all__ = ["Broadcast", "Codec", "EngineApp", "EngineOptions", "PartitionState", "Priority", "Table", "Unit"]

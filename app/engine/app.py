@@ -25,7 +25,7 @@ from app.engine.fence import Writer
 from app.engine.recovery import Recovery
 from app.engine.source import SourceReader
 from app.engine.table import PartitionState, Table
-from app.engine.turns import STEP_SECONDS, Turns
+from app.engine.turns import STEP_SECONDS, Priority, Turns
 from app.errors import BrokerError, NotOwnedError
 
 logger = logging.getLogger(__name__)
@@ -179,10 +179,12 @@ class EngineApp(faust.App):
             schema=BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"),
         )
 
+        priority = Priority.URGENT if urgent else Priority.ORDINARY
+
         async def run(stream: Any) -> None:
             async for event in stream.noack().events():
                 try:
-                    await self._apply(table, event, apply, urgent)
+                    await self._apply(table, event, apply, priority)
                 except NotOwnedError:
                     continue  # revoked while it waited for its turn: its next owner reads it again
                 except asyncio.CancelledError:
@@ -193,11 +195,11 @@ class EngineApp(faust.App):
 
         self.agent(channel, name=name)(run)
 
-    async def _apply(self, table: Table[Any], event: Any, apply: Callable[[Unit[Any]], None], urgent: bool) -> None:
+    async def _apply(self, table: Table[Any], event: Any, apply: Callable[[Unit[Any]], None], priority: Priority) -> None:
         """A batch, in steps that take turns with the others'. Whoever reads it again after it was broken off skips what is applied."""
         message: BatchMessage = event.message
         place = table.name, message.partition
-        await self.turns.take(urgent=urgent)
+        await self.turns.take(priority)
         state, committer = table.state(message.partition), self._committers.get(place)
         if committer is None:
             raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
@@ -214,7 +216,7 @@ class EngineApp(faust.App):
             units.append(unit)
             if is_last:
                 break
-            await self.turns.take(urgent=urgent)
+            await self.turns.take(priority)
             if self._committers.get(place) is not committer:
                 raise NotOwnedError(f"partition {message.partition} of table {table.name} was given up")
         committer.complete()

@@ -8,34 +8,45 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from enum import IntEnum
 
 #: What a step may take before its rest waits for the next turn. A record more is always finished.
 STEP_SECONDS = 0.02
 #: Rounds of the loop between two steps: what is ready gets so far with its small ones. An empty round takes some microseconds.
 ROUNDS = 10
-#: Urgent steps that go before an ordinary one that waits: urgent work that never ends takes three quarters of the turns, not all.
-URGENT_IN_A_ROW = 3
+
+
+class Priority(IntEnum):
+    """Who goes first where several wait. What is patient is cheaper the later it comes, for it is done once for all that came before."""
+
+    URGENT = 0
+    ORDINARY = 1
+    PATIENT = 2
+
+
+#: Turns of others that a waiting step lets pass at most: work that never ends leaves room for what comes after it.
+LETS_PASS = {Priority.URGENT: 0, Priority.ORDINARY: 3, Priority.PATIENT: 6}
 
 
 class Turns:
     """``take`` returns when it is the caller's turn, which lasts until it awaits something."""
 
     def __init__(self) -> None:
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._ordinary: deque[asyncio.Future[None]] = deque()
-        self._urgent_in_a_row = 0
+        self._waiting: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
+        #: Turns of others since the priority's last one, while somebody waited for its next.
+        self._passed = dict.fromkeys(Priority, 0)
         self._taken = False
         self._rounds_left = 0
 
-    async def take(self, *, urgent: bool = False) -> None:
-        """In the order of asking, but for urgent ones. Whoever is cancelled while it waits loses nothing but its own turn."""
+    async def take(self, priority: Priority = Priority.ORDINARY) -> None:
+        """Within a priority, in the order of asking. Whoever is cancelled while it waits loses nothing but its own turn."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken, self._rounds_left = True, ROUNDS
             loop.call_soon(self._give)
             return
         turn: asyncio.Future[None] = loop.create_future()
-        (self._urgent if urgent else self._ordinary).append(turn)
+        self._waiting[priority].append(turn)
         await turn
 
     def _give(self) -> None:
@@ -51,11 +62,14 @@ class Turns:
         asyncio.get_running_loop().call_soon(self._give)
 
     def _next(self) -> asyncio.Future[None] | None:
-        for queue in (self._urgent, self._ordinary):
+        for queue in self._waiting.values():
             while queue and queue[0].done():
                 queue.popleft()  # cancelled
-        if self._urgent and not (self._ordinary and self._urgent_in_a_row >= URGENT_IN_A_ROW):
-            self._urgent_in_a_row += 1
-            return self._urgent.popleft()
-        self._urgent_in_a_row = 0
-        return self._ordinary.popleft() if self._ordinary else None
+        waiting = [priority for priority in Priority if self._waiting[priority]]
+        if not waiting:
+            return None
+        first = next((priority for priority in reversed(waiting) if self._passed[priority] >= LETS_PASS[priority]), waiting[0])
+        for priority in waiting:
+            self._passed[priority] += 1
+        self._passed[first] = 0
+        return self._waiting[first].popleft()

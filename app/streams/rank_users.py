@@ -20,7 +20,7 @@ from app.delivery.outbox import mark_due, reopen, withheld_targets
 from app.domain.fields import email_is_denied
 from app.domain.held_neighbours import HeldNeighbours
 from app.domain.recommendations import Recommendation, fill_update, list_digest
-from app.engine import Codec, EngineApp, Table, Unit
+from app.engine import Codec, EngineApp, Priority, Table, Unit
 from app.errors import NotOwnedError
 from app.settings import RankingSettings
 from app.streams.dirty_users import DirtyUsers, Round
@@ -141,7 +141,7 @@ class RankUsers:
     async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
         todo = iter(users.items())
         while slice_ := list(islice(todo, SLICE_USERS)):
-            await self._app.turns.take()
+            await self._app.turns.take(Priority.PATIENT)  # what items answer meanwhile saves ranking once more
             ranked = await self._app.apply_to(self._outbox, partition, partial(self._rank_slice, users=slice_))
             self._due([*(user_id for user_id, _ in ranked.changed), *ranked.reopened])
             now_ms = _now_ms()

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.engine.turns import ROUNDS, URGENT_IN_A_ROW, Turns
+from app.engine.turns import LETS_PASS, ROUNDS, Priority, Turns
 
 
 class Steps:
@@ -19,9 +19,9 @@ class Steps:
         self.rounds: list[int] = []
         self._round = 0
 
-    async def take(self, name: str, times: int = 1, *, urgent: bool = False) -> None:
+    async def take(self, name: str, times: int = 1, priority: Priority = Priority.ORDINARY) -> None:
         for _ in range(times):
-            await self.turns.take(urgent=urgent)
+            await self.turns.take(priority)
             self.order.append(name)
             self.rounds.append(self._round)
 
@@ -52,16 +52,31 @@ async def test_whoever_is_alone_waits_for_these_rounds_only() -> None:
 
 async def test_an_urgent_step_goes_before_the_ordinary_ones_that_wait() -> None:
     steps = Steps()
-    await steps.run(*(steps.take(f"o{n}") for n in range(5)), steps.take("urgent", urgent=True))
+    await steps.run(*(steps.take(f"o{n}") for n in range(5)), steps.take("urgent", 1, Priority.URGENT))
     assert steps.order == ["o0", "urgent", "o1", "o2", "o3", "o4"]
 
 
 async def test_urgent_steps_without_end_leave_a_quarter_of_the_turns_to_the_others() -> None:
     steps = Steps()
-    await steps.run(steps.take("o", 10), *(steps.take("u", 50, urgent=True) for _ in range(4)))
+    await steps.run(steps.take("o", 10), *(steps.take("u", 50, Priority.URGENT) for _ in range(4)))
     while_both = steps.order[: max(n for n, name in enumerate(steps.order) if name == "o") + 1]
     assert while_both.count("o") == 10
-    assert len(while_both) <= 10 * (URGENT_IN_A_ROW + 1)
+    assert 10 * LETS_PASS[Priority.ORDINARY] <= len(while_both) <= 10 * (LETS_PASS[Priority.ORDINARY] + 1)
+
+
+async def test_what_is_patient_lets_others_pass_but_not_for_ever() -> None:
+    steps = Steps()
+    await steps.run(steps.take("p", 4, Priority.PATIENT), *(steps.take("o", 30) for _ in range(2)))
+    gaps = [after - before for before, after in pairwise(n for n, name in enumerate(steps.order) if name == "p")]
+    assert gaps[1:] == [LETS_PASS[Priority.PATIENT] + 1] * 2, steps.order
+
+
+async def test_the_patient_get_their_turn_beside_urgent_and_ordinary_work_without_end() -> None:
+    steps = Steps()
+    urgent = [steps.take("u", 50, Priority.URGENT) for _ in range(3)]
+    await steps.run(steps.take("p", 3, Priority.PATIENT), *(steps.take("o", 20) for _ in range(2)), *urgent)
+    assert steps.order[:30].count("p") == 3
+    assert steps.order[:30].count("o") >= 5
 
 
 @pytest.mark.parametrize("rounds_before", [0, 1, *range(ROUNDS - 1, 2 * ROUNDS)])  # before it waits, while it does, when its turn is given
