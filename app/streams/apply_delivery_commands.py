@@ -16,10 +16,13 @@ from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 
+#: So many users of one unit are tried again before others with something new. More of them would hold these up.
+MAX_AT_ONCE = 100
+
 
 class ApplyDeliveryCommands:
-    """``apply`` is the agent; ``due`` is told of the users whose outbox it changed, once that is durable; ``home`` gives a user's
-    partition.
+    """``apply`` is the agent. Of the users whose outbox it changed, once that is durable, ``due`` is told of those who are tried again,
+    ``due_again`` of those who may wait until nobody else has anything new. ``home`` gives a user's partition.
     """
 
     def __init__(
@@ -28,17 +31,20 @@ class ApplyDeliveryCommands:
         partitions: int,
         targets: Collection[str],
         due: Callable[[Iterable[str]], None],
+        due_again: Callable[[Iterable[str]], None],
         home: Callable[[bytes, int], int] = partition_of,
     ) -> None:
         self._names = names
         self._partitions = partitions
         self._targets = frozenset(targets)
         self._due = due
+        self._due_again = due_again
         self._home = home
 
     def apply(self, unit: Unit[OutboxEntry]) -> None:
         outcomes: Counter[tuple[str, str]] = Counter()
-        changed: dict[str, None] = {}
+        #: User → whether they were given up, and are due as if they had something new.
+        changed: dict[str, bool] = {}
         for record in unit.records():
             done = self._apply_one(unit, record)
             if isinstance(done, Violation):
@@ -47,12 +53,13 @@ class ApplyDeliveryCommands:
                 continue
             action, outcome = done
             outcomes[action, outcome.value] += 1
-            if outcome is Outcome.APPLIED:
-                changed[record.key.decode()] = None
+            if outcome is Outcome.APPLIED and action != "drop":
+                user_id = record.key.decode()
+                changed[user_id] = changed.get(user_id, False) or action == "retry"
         for labels, count in outcomes.items():
             metrics.DELIVERY_COMMANDS.labels(*labels).inc(count)
         if changed:
-            unit.done.add_done_callback(lambda done: self._tell(done, list(changed)))
+            unit.done.add_done_callback(lambda done: self._tell(done, changed))
 
     def _apply_one(self, unit: Unit[OutboxEntry], record: Any) -> tuple[str, Outcome] | Violation:
         command = decode_command(record.value or b"", record.key)
@@ -67,7 +74,13 @@ class ApplyDeliveryCommands:
             carry_out(command, unit.state.obtain(key), received_at_ms)
         return command.WhichOneof("action") or "", outcome
 
-    def _tell(self, done: asyncio.Future[None], user_ids: list[str]) -> None:
+    def _tell(self, done: asyncio.Future[None], changed: dict[str, bool]) -> None:
         """The unit is written; or it never will be, and then the partition's next owner finds nobody due by it, and reads it again."""
-        if not done.cancelled() and done.exception() is None:
-            self._due(user_ids)
+        if done.cancelled() or done.exception() is not None:
+            return
+        retried = [user_id for user_id, is_retried in changed.items() if is_retried]
+        at_once = retried if len(retried) <= MAX_AT_ONCE else []
+        if at_once:
+            self._due(at_once)
+        if later := changed.keys() - set(at_once):
+            self._due_again([user_id for user_id in changed if user_id in later])

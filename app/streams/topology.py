@@ -141,7 +141,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.batched_agent("keep_neighbours", neighbours, [names.neighbours], keeper.apply)
     # A change of stock or price must be in force within a second, however many events wait.
     app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply, urgent=True)
-    commands = ApplyDeliveryCommands(names, partitions, [target.name for target in settings.targets], deliverer.due)
+    targets = [target.name for target in settings.targets]
+    commands = ApplyDeliveryCommands(names, partitions, targets, deliverer.due, deliverer.due_again)
     app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
 
     states = DestinationStates(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from app.delivery import outbox
-from app.streams.apply_delivery_commands import ApplyDeliveryCommands
+from app.streams.apply_delivery_commands import MAX_AT_ONCE, ApplyDeliveryCommands
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX
 from tests.agents.worlds import NAMES, NOW_MS, Bench, DictState, Record, bad_record
@@ -18,7 +18,8 @@ from tidings.state.v1.outbox_pb2 import OutboxEntry
 class CommandsBench(Bench):
     def __init__(self, **entries: OutboxEntry) -> None:
         self.told: list[str] = []
-        agent = ApplyDeliveryCommands(NAMES, 4, ["inbox"], self.told.extend, lambda user, partitions: 0)
+        self.told_again: list[str] = []
+        agent = ApplyDeliveryCommands(NAMES, 4, ["inbox"], self.told.extend, self.told_again.extend, lambda user, partitions: 0)
         super().__init__(agent.apply, DictState(OUTBOX))
         self.state.bytes_by_key |= {user.encode(): entry.SerializeToString() for user, entry in entries.items()}
 
@@ -43,13 +44,30 @@ async def test_whoever_was_given_up_is_due_again_and_the_deliverer_hears_of_it_o
     assert bench.told == ["ann"]
 
 
+async def test_who_is_sent_once_more_waits_for_those_with_something_new_and_who_is_dropped_is_told_to_nobody() -> None:
+    bench = CommandsBench(ann=confirmed(), bob=dead(), cat=dead())
+    unit = bench.feed(records(command("resync"), command("drop", user="bob"), command("resync", user="cat"), command("retry", user="cat")))
+    unit.done.set_result(None)
+    await _others()
+    assert (bench.told, bench.told_again) == (["cat"], ["ann"])
+
+
+async def test_many_who_are_tried_again_at_once_do_not_hold_up_those_with_something_new() -> None:
+    users = [f"u{n}" for n in range(MAX_AT_ONCE + 1)]
+    bench = CommandsBench(**{user: dead() for user in users})
+    unit = bench.feed(records(*(command("retry", user=user) for user in users)))
+    unit.done.set_result(None)
+    await _others()
+    assert (bench.told, bench.told_again) == ([], users)
+
+
 async def test_a_unit_that_is_never_written_tells_nobody() -> None:
     bench = CommandsBench(ann=dead())
     unit = bench.feed(records(command("retry")))
     unit.done.set_exception(RuntimeError("fenced"))
     unit.done.exception()
     await _others()
-    assert bench.told == []
+    assert bench.told == bench.told_again == []
 
 
 async def test_unknown_users_and_targets_are_not_written() -> None:
@@ -76,7 +94,7 @@ async def test_what_is_no_command_becomes_a_dead_letter_and_the_next_one_is_appl
 
 async def test_a_command_in_another_partition_than_its_users_becomes_a_dead_letter() -> None:
     user = next(f"u{n}" for n in range(99) if partition_of(f"u{n}".encode(), 4) == 1)
-    agent = ApplyDeliveryCommands(NAMES, 4, ["inbox"], lambda users: None)
+    agent = ApplyDeliveryCommands(NAMES, 4, ["inbox"], lambda users: None, lambda users: None)
     bench = Bench(agent.apply, DictState(OUTBOX, number=0))
     bench.feed(records(command("retry", user=user)))
     assert [letter.field for letter in bench.dead_letters()] == ["user_id"]
