@@ -16,7 +16,7 @@ from tidings.state.v1.outbox_pb2 import DeadReason, Delivery, OutboxEntry
 #: Characters kept of a failure's reason.
 MAX_ERROR_CHARS = 200
 #: No request is on the wire for longer: the longest time-out that the settings allow, and the widest margin of its mark (claim.py).
-MAX_FLIGHT_MS = 75_000
+MAX_FLIGHT_MS = 80_000
 #: Characters of a job's name.
 MAX_JOB_CHARS = 500
 #: How long a job over there may take to say what became of a person; after that they are due again.
@@ -69,17 +69,19 @@ def next_step(entry: OutboxEntry | None, target: str, now_ms: int) -> Step:
 
 def step_of(delivery: Delivery, now_ms: int) -> Step:
     """The same for the target's side of the entry."""
-    if delivery.job and delivery.in_flight_version:
-        until_ms = min(delivery.in_flight_until_ms, now_ms + MAX_JOB_MS)
+    in_flight_until_ms = delivery.in_flight_until_ms
+    if in_flight_until_ms and delivery.job:
+        until_ms = min(in_flight_until_ms, now_ms + MAX_JOB_MS)
         if until_ms > now_ms:
             return AskJob(delivery.job, delivery.in_flight_version, delivery.in_flight_digest, until_ms)
-    if not is_due(delivery):
+    is_behind = _is_behind(delivery)
+    if not (is_behind or delivery.resync_since_ms) or delivery.blocked:
         return _NOT_DUE
     # Bounded from here: the worker that wrote these may have had another idea of the time.
-    until_ms = max(min(delivery.in_flight_until_ms, now_ms + MAX_FLIGHT_MS), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
+    until_ms = max(min(in_flight_until_ms, now_ms + MAX_FLIGHT_MS), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
     if until_ms > now_ms:
         return WaitUntil(until_ms)
-    return _SEND if _is_behind(delivery) else _RESYNC
+    return _SEND if is_behind else _RESYNC
 
 
 def delivery_of(entry: OutboxEntry, target: str) -> Delivery | None:
@@ -141,8 +143,9 @@ def begin(entry: OutboxEntry, target: str, version: int, until_ms: int, *, inste
         delivery.confirmed_digest = 0
     delivery.in_flight_version = version
     delivery.in_flight_until_ms = until_ms
-    delivery.job = ""
-    delivery.in_flight_digest = 0
+    if delivery.job:
+        delivery.in_flight_digest = 0
+        delivery.job = ""
     if version >= delivery.desired_version:
         # This request answers all events so far, those that overtook an earlier one too.
         delivery.due_since_ms = delivery.due_since_ms or delivery.overtaken_since_ms
@@ -316,8 +319,9 @@ def _end_flight(delivery: Delivery, version: int) -> None:
     if delivery.in_flight_version == version:
         delivery.in_flight_version = 0
         delivery.in_flight_until_ms = 0
-        delivery.in_flight_digest = 0
-        delivery.job = ""
+        if delivery.job:
+            delivery.in_flight_digest = 0
+            delivery.job = ""
 
 
 def _abandon(delivery: Delivery, version: int, reason: DeadReason, now_ms: int) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import assert_never
 
 from app.delivery import outbox
 from app.delivery.claim import Claim
@@ -16,7 +18,7 @@ from app.delivery.claiming import Claims
 from app.delivery.client import Missing, NoResponse
 from app.delivery.kit import Kit
 from app.delivery.settling import Settler
-from app.destinations.outcomes import PerPerson, Reading, Rejected, Retry, Split, Unavailable
+from app.destinations.outcomes import PerPerson, Rejected, Retry, Split, Unavailable
 from app.destinations.requests import Part, Rendered, Response
 from app.errors import NotOwnedError
 from tidings.state.v1.outbox_pb2 import OutboxEntry
@@ -29,9 +31,6 @@ GATHER_MS = 50
 MAX_REBUILDS = 4
 #: Of a target's slots, the part that people who are sent once more may take: a live one does not wait for their requests to end.
 RESYNC_SLOTS = 4
-#: What our own side did says nothing about the target.
-_OUR_SIDE = (Missing.REFUSED, Missing.UNRESOLVED)
-
 
 class Sender:
     """The requests of one target."""
@@ -135,35 +134,56 @@ class Sender:
             queue = claims.resync
             if self._resync_sending >= max(1, self._slots() // RESYNC_SLOTS):
                 return None
-        people = 1
-        if kit.people > 1:
+        if kit.people == 1:
+            people = 1
+        else:
             people = len(claims.groups[0]) if claims.groups else min(len(queue), kit.people, kit.limiter.most_people())
         if wait_ms := kit.limiter.wait_ms(people):
             self._begin_in(wait_ms)
             return None
-        return claims.groups.popleft() if claims.groups else [queue.popleft() for _ in range(people)]
+        if claims.groups:
+            return claims.groups.popleft()
+        return [queue.popleft()] if people == 1 else [queue.popleft() for _ in range(people)]
 
     # A request of one --------------------------------------------------------------------------------------------------
 
     async def _send_one(self, claim: Claim) -> None:
+        """As ``_send_many``, of which it is the short way: most of what a delivery costs beside its body is here."""
+        kit, turn = self._kit, claim.turn
         for _ in range(MAX_REBUILDS):
-            if not self._kit.lease():
+            if not kit.lease():
                 self._claims.drop(claim)
                 return
             try:
                 part = self._checked(claim)
-                if part is None or await self._exchange([claim], [part], part.user_id):
+                if part is None:
                     return
+                kit.limiter.took()
+                era = kit.breaker.begin()
+                self.on_wire += 1
+                try:
+                    may_send = partial(self._may_send_one, turn.user_id)
+                    answer = await kit.client.send(kit.target.request([part]), may_send)
+                finally:
+                    self.on_wire -= 1
             except NotOwnedError:
-                self._kit.lose(claim)
+                kit.breaker.ended()
+                kit.lose(claim)
+                return
+            if self._is_settled([claim], [part], answer, era):
                 return
         self._claims.release(claim)
+
+    def _may_send_one(self, user_id: str) -> bool:
+        return self._kit.lease() and self._kit.may_tell(user_id)
 
     # A request of several ----------------------------------------------------------------------------------------------
 
     async def _send_many(self, batch: list[Claim]) -> None:
+        """One request with those of them who may be told about as it goes into the socket: made anew without who may not be any more."""
+        kit = self._kit
         for _ in range(MAX_REBUILDS):
-            if not self._kit.lease():
+            if not kit.lease():
                 for claim in batch:
                     self._claims.drop(claim)
                 return
@@ -177,7 +197,20 @@ class Sender:
                 return
             if not self._may_start(batch):
                 break
-            if await self._exchange(batch, parts, None):
+            request = kit.target.request(parts)
+            if len(parts) > 1 and len(request.body) > kit.target.limits.body_bytes:
+                self._settler.settle(batch, parts, Split("the request is larger than the target takes"), None)
+                return
+            kit.limiter.took(len(parts))
+            era = kit.breaker.begin()
+            kit.gauges.batch(len(parts))
+            self.on_wire += 1
+            try:
+                self.begin()  # the next one is put together meanwhile
+                answer = await kit.client.send(request, partial(self._may_send_all, batch))
+            finally:
+                self.on_wire -= 1
+            if self._is_settled(batch, parts, answer, era):
                 return
         for claim in reversed(batch):
             self._claims.release(claim)
@@ -287,49 +320,34 @@ class Sender:
 
         kit.ledger.record(turn.partition, {turn.user_id: change}, then)
 
-    async def _exchange(self, claims: list[Claim], parts: list[Part], user_id: str | None) -> bool:
-        """The request and what came of it. False: it was not sent, because somebody in it may not be told about, or this worker may not."""
+    def _is_settled(self, claims: list[Claim], parts: list[Part], answer: Response | NoResponse, era: int) -> bool:
+        """What came of the request. False: it was not sent, because somebody in it may not be told about, or this worker may not."""
         kit = self._kit
-        request = kit.target.request(parts)
-        if len(parts) > 1 and len(request.body) > kit.target.limits.body_bytes:
-            self._settler.settle(claims, parts, Split("the request is larger than the target takes"), None)
+        if isinstance(answer, Response):
+            if (quota := kit.target.quota(answer)) is not None:
+                kit.limiter.told(quota)
+            self._settler.settle(claims, parts, kit.target.read(parts, answer), era)
             return True
-        kit.limiter.took(len(parts))
-        era = kit.breaker.begin()
-        self.on_wire += 1
-        try:
-            if user_id is not None:
-                answer = await kit.client.send(request, lambda: kit.lease() and kit.may_tell(user_id))
-            else:
-                kit.gauges.batch(len(parts))
-                self.begin()  # the next one is put together meanwhile
-                answer = await kit.client.send(request, lambda: kit.lease() and all(map(self._may_tell, claims)))
-        except NotOwnedError:
-            kit.breaker.ended(era)
-            raise
-        finally:
-            self.on_wire -= 1
-        if isinstance(answer, NoResponse) and answer.missing is Missing.FORBIDDEN:
-            kit.breaker.ended(era)
-            return False
-        if isinstance(answer, NoResponse) and answer.missing in _OUR_SIDE:
-            kit.breaker.ended(era)
-            kit.gauges.count(answer.missing.value, len(parts))
-            self._settler.settle(claims, parts, PerPerson((Retry(answer.reason),) * len(parts)), None)
-            return True
-        self._settler.settle(claims, parts, self._read(parts, answer), era)
+        match answer.missing:
+            case Missing.FORBIDDEN:
+                kit.breaker.ended(era)
+                return False
+            case Missing.REFUSED | Missing.UNRESOLVED:
+                # What our own side did says nothing about the target.
+                kit.breaker.ended(era)
+                kit.gauges.count(answer.missing.value, len(parts))
+                self._settler.settle(claims, parts, PerPerson((Retry(answer.reason),) * len(parts)), None)
+            case Missing.TIMED_OUT | Missing.UNREACHABLE:
+                self._settler.settle(claims, parts, Unavailable(answer.reason), era)
+            case _:
+                assert_never(answer.missing)
         return True
+
+    def _may_send_all(self, claims: Sequence[Claim]) -> bool:
+        return self._kit.lease() and all(map(self._may_tell, claims))
 
     def _may_tell(self, claim: Claim) -> bool:
         try:
             return self._kit.lane.holds(claim.turn) and self._kit.may_tell(claim.turn.user_id)
         except NotOwnedError:
             return False
-
-    def _read(self, parts: Sequence[Part], answer: Response | NoResponse) -> Reading:
-        kit = self._kit
-        if isinstance(answer, Response):
-            if (quota := kit.target.quota(answer)) is not None:
-                kit.limiter.told(quota)
-            return kit.target.read(parts, answer)
-        return Unavailable(answer.reason)

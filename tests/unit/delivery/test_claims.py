@@ -232,7 +232,7 @@ async def test_a_throttled_target_gets_none_of_those_who_were_claimed_and_their_
         await until(lambda: not _marked(world))
         assert 150 <= len(world.client.got) <= 150 + 4
         clock.pass_ms(60_001)
-        async with ticking(clock):
+        async with ticking(clock, 300):
             await until(lambda: _confirmed(world) == len(_USERS))
     assert max(world.client.most_in_flight.values()) == 1
 

@@ -142,7 +142,7 @@ async def test_a_throttled_target_gets_nothing_from_anyone_until_the_pause_ends(
         assert len(world.client.got) == 1
         assert world.store.delivery("ann").attempts == 0, "asking for fewer requests is nobody's failure"
         clock.pass_ms(1_000)
-        async with ticking(clock):
+        async with ticking(clock, 100):
             await until(lambda: world.store.delivery("bob").confirmed_version == 1 and world.store.delivery("ann").confirmed_version == 2)
 
 
