@@ -1,16 +1,21 @@
-"""`tidings destinations list --worker` tells what a worker knows of the whole fleet."""
+"""`tidings destinations list --worker` tells what a worker knows of the whole fleet; pages on destinations name commands that exist."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
+import click
 from click.testing import CliRunner, Result
 
 from app.cli import cli
 from app.delivery.breaker import BreakerState, Cause
 from tests.unit.web.test_deliveries import a_line
 from tests.unit.web.worlds import INGEST, NOW_MS, READ, FakeViews, world
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 async def listed(*arguments: str, token: str = READ) -> Result:
@@ -42,3 +47,16 @@ async def test_a_worker_that_refuses_or_is_not_there_is_told_in_one_message(free
         assert result.exit_code == 1
         assert words in result.output
         assert isinstance(result.exception, SystemExit)
+
+
+def test_commands_named_in_the_pages_on_destinations_and_in_help_exist() -> None:
+    texts = {page.name: page.read_text() for page in sorted((ROOT / "docs" / "destinations").glob("*.md"))}
+    texts |= {command: CliRunner().invoke(cli, [command, "--help"]).output for command in ("deliveries", "destinations", "resync")}
+    assert len(texts) > 3
+    context = click.Context(cli)
+    for name, text in texts.items():
+        for called, word in re.findall(r"\btidings ([a-z][a-z-]+)(?: ([a-z]+))?", text):
+            command = cli.get_command(context, called)
+            assert command is not None, (name, called)
+            if isinstance(command, click.Group) and word:
+                assert word in command.commands, (name, called, word)
