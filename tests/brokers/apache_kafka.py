@@ -70,6 +70,20 @@ class Doors:
         return ["--add-scram", f"SCRAM-SHA-512=[name={self.user},password={self.password}]"]
 
 
+@dataclass(frozen=True)
+class SideDoor:
+    """One plaintext listener more on each node, which clients are told to find at other ports: those of something that stands between."""
+
+    name: str
+    ports: tuple[int, ...]
+    advertised_ports: tuple[int, ...]
+
+    @classmethod
+    def with_free_ports(cls, name: str, nodes: int) -> SideDoor:
+        """``name``: capital letters."""
+        return cls(name, tuple(free_port() for _ in range(nodes)), tuple(free_port() for _ in range(nodes)))
+
+
 class ApacheKafka:
     """A local Apache Kafka of 1 or 3 nodes (each broker and controller) with its data under ``directory``.
 
@@ -78,7 +92,8 @@ class ApacheKafka:
     """
 
     def __init__(
-        self, directory: Path, nodes: Literal[1, 3] = 1, ports: Sequence[int] | None = None, heap: str = "512m", doors: Doors | None = None
+        self, directory: Path, nodes: Literal[1, 3] = 1, ports: Sequence[int] | None = None, heap: str = "512m", doors: Doors | None = None,
+        side_doors: Sequence[SideDoor] = (),
     ) -> None:
         if doors is not None and nodes != 1:
             raise ValueError("doors have one port each: one node")
@@ -89,6 +104,7 @@ class ApacheKafka:
         self._controller_ports = [free_port() for _ in range(nodes)]
         self._heap = heap
         self.doors = doors
+        self.side_doors = tuple(side_doors)
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
 
     @property
@@ -219,13 +235,16 @@ class ApacheKafka:
         more, protocols = "", ""
         if self.doors:
             more, protocols = f",{self.doors.listeners}", ",SASL:SASL_SSL,MUTUAL:SSL"
+        beside = "".join(f",{door.name}://127.0.0.1:{door.ports[node]}" for door in self.side_doors)
+        told = "".join(f",{door.name}://127.0.0.1:{door.advertised_ports[node]}" for door in self.side_doors)
+        protocols += "".join(f",{door.name}:PLAINTEXT" for door in self.side_doors)
         return "\n".join(
             [
                 "process.roles=broker,controller",
                 f"node.id={node + 1}",
                 f"controller.quorum.voters={voters}",
-                f"listeners={client},CONTROLLER://127.0.0.1:{self._controller_ports[node]}{more}",
-                f"advertised.listeners={client}{more}",
+                f"listeners={client},CONTROLLER://127.0.0.1:{self._controller_ports[node]}{more}{beside}",
+                f"advertised.listeners={client}{more}{told}",
                 "controller.listener.names=CONTROLLER",
                 "inter.broker.listener.name=PLAINTEXT",
                 f"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",

@@ -85,9 +85,14 @@ class Fleet:
     def names(self) -> Any:
         return self.log.names
 
-    def new_worker(self, name: str, arguments: Sequence[str] = ("-m", "app", "worker"), *, with_options: bool = True) -> Worker:
-        """A worker that is not started. Port and data directory are its own, in the environment and, ``with_options``, as options too."""
-        worker = Worker(name, arguments, self.directory, self._http, self.token, with_options=with_options)
+    def new_worker(
+        self, name: str, arguments: Sequence[str] = ("-m", "app", "worker"), *, with_options: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """A worker that is not started. Port and data directory are its own, in the environment and, ``with_options``, as options too;
+        ``environment`` is for it alone.
+        """
+        worker = Worker(name, arguments, self.directory, self._http, self.token, with_options=with_options, environment=environment)
         self.workers.append(worker)
         return worker
 

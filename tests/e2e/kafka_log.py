@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -126,6 +127,19 @@ class KafkaLog:
         places = [TopicPartition(topic, p) for p in range(self._kafka.partitions)]
         ends = await consumer.end_offsets(places)
         return [ends[place] for place in places]
+
+    async def coordinator(self) -> int:
+        """The id of the broker that leads the group."""
+        return int(await self._admin.find_coordinator(self._kafka.application_id))
+
+    async def leaders(self) -> Counter[int]:
+        """Broker id → how many partitions of all topics it leads."""
+        return Counter(part["leader"] for topic in await self._admin.describe_topics() for part in topic["partitions"])
+
+    async def under_replicated(self) -> int:
+        """Partitions, of all topics, that have fewer copies up to date than they should have."""
+        parts = [part for topic in await self._admin.describe_topics() for part in topic["partitions"]]
+        return sum(len(part["isr"]) < len(part["replicas"]) for part in parts)
 
     async def due_users(self) -> list[str]:
         """Users who should still be told something, as the outbox says at its end."""

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class Worker:
     """One worker and its supervisor. ``exits`` are the codes of the ends that nobody asked for, ``kills`` counts ours."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], directory: Path, http: aiohttp.ClientSession, token: str, *, with_options: bool = True
+        self, name: str, arguments: Sequence[str], directory: Path, http: aiohttp.ClientSession, token: str, *, with_options: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.port = free_port()
@@ -67,6 +68,7 @@ class Worker:
             "TIDINGS_SETTINGS": str(directory / "tidings.toml"),
             "TIDINGS_HTTP__PORT": str(self.port),
             "TIDINGS_WORKER__DATA_DIR": str(self.data_dir),
+            **(environment or {}),
         }
         self._http = http
         self._authorization = {"Authorization": f"Bearer {token}"}
@@ -94,6 +96,8 @@ class Worker:
             if not self._wanted or len(self.exits) > MAX_EXITS:
                 return
             self._process = await spawn(self._arguments, self.log, self._environment)
+            if not self._wanted:
+                self._signal(signal.SIGKILL)  # it was told to end while it was being started, and nobody was there to hear it
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,73 @@
+"""``python -m tests.e2e.chaos --seed 7 --runs 3``: chaos runs with the seeds 7, 8 and 9, each on three Apache Kafka brokers of its own.
+
+A run prints what was done to whom and when, and its figures; a failed one also the ends of all logs, and its files stay. The same seed
+does the same things at the same seconds. ``--only KILL,CLOCK`` leaves only these faults; ``--plan`` prints schedules and runs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from app.errors import TidingsError
+from tests.e2e.chaos.run import Plan, chaos_run
+from tests.e2e.chaos.schedule import Kind
+
+
+def _kinds(text: str) -> tuple[Kind, ...]:
+    try:
+        return tuple(Kind[name.strip()] for name in text.split(","))
+    except KeyError as exc:
+        raise argparse.ArgumentTypeError(f"{exc} is none of {', '.join(Kind.__members__)}") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next (default 1)")
+    parser.add_argument("--runs", type=int, default=1, help="(default 1)")
+    parser.add_argument("--seconds", type=float, default=60, help="in which faults begin (default 60)")
+    parser.add_argument("--rate", type=int, default=300, help="events a second (default 300)")
+    parser.add_argument("--only", type=_kinds, default=tuple(Kind), metavar="KINDS", help=f"of {', '.join(Kind.__members__)}")
+    parser.add_argument("--plan", action="store_true", help="print the schedules only")
+    parser.add_argument("--keep", action="store_true", help="keep the files of runs that ended well, too")
+    options = parser.parse_args()
+    plans = [Plan(seed, options.seconds, options.rate, options.only) for seed in range(options.seed, options.seed + options.runs)]
+    if options.plan:
+        for plan in plans:
+            print(f"seed {plan.seed}", *(f"{step.at_seconds:7.1f} s  {step}" for step in plan.steps), sep="\n")
+        return
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what the bystander's own clients say of stopped brokers is no news
+    directory = Path(tempfile.mkdtemp(prefix="tidings-chaos-"))
+    totals: Counter[str] = Counter()
+    exact = sum(_run(plan, directory / str(plan.seed), totals, keep=options.keep) for plan in plans)
+    figures = ", ".join(f"{name} {round(value, 1):,}" for name, value in totals.items())
+    print(f"{exact} of {len(plans)} runs exact. In these: {figures or 'nothing'}")
+    if exact == len(plans) and not options.keep:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        print(f"files are in {directory}")
+    raise SystemExit(exact != len(plans))
+
+
+def _run(plan: Plan, directory: Path, totals: Counter[str], *, keep: bool) -> bool:
+    """Whether it ended well; its figures are added to ``totals``."""
+    print(f"\n=== seed {plan.seed}: {len(plan.steps)} faults within {plan.seconds:g} s, {plan.events:,} events", flush=True)
+    try:
+        report = asyncio.run(chaos_run(directory, plan))
+    except (AssertionError, OSError, TidingsError) as error:
+        print(f"seed {plan.seed} FAILED: {error}\n" + "\n".join(getattr(error, "__notes__", [])), flush=True)
+        return False
+    print(f"{report.timeline}\n{report}", flush=True)
+    totals.update(report.figures())
+    if not keep:
+        shutil.rmtree(directory, ignore_errors=True)
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""One run: three brokers, three workers and an inbox, a log that is replayed into them, and a seeded schedule of faults; at the end all
+tables must equal the plain fold of the log, and the inbox the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.brokers.apache_kafka import ApacheKafka
+from tests.e2e.chaos.schedule import Kind, Step, schedule
+from tests.e2e.chaos.timeline import Report, Timeline, ends_of, generations_of
+from tests.e2e.chaos.victims import NODES, Victims, side_doors
+from tests.e2e.fleet import BOLCOM, Fleet, fleet_on
+from tests.e2e.invented_log import write_invented_log
+
+ONLINE_RETAIL = BOLCOM.parents[1] / "online_retail" / "events.parquet"
+#: By turns; where they are not at hand, one is invented.
+LOGS = (ONLINE_RETAIL, BOLCOM)
+#: After the last fault, all are to be at work again within this.
+HEALED_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of; with the seed it decides everything but how fast the machine is."""
+
+    seed: int
+    seconds: float = 60
+    events_per_second: int = 300
+    kinds: Collection[Kind] = tuple(Kind)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        return schedule(self.seed, self.seconds, self.kinds)
+
+    @property
+    def events(self) -> int:
+        return int(self.seconds * self.events_per_second)
+
+    @property
+    def log(self) -> Path | None:
+        log = LOGS[self.seed % len(LOGS)]
+        return log if log.exists() else None
+
+    @property
+    def standby_replicas(self) -> int:
+        return self.seed // len(LOGS) % 2
+
+
+async def chaos_run(directory: Path, plan: Plan) -> Report:
+    """Raises AssertionError when it does not end in the tables of a plain fold, or the inbox in the last lists; the time line and the ends
+    of all logs are notes of whatever is raised.
+    """
+    timeline, doors = Timeline(), side_doors()
+    kafka = ApacheKafka(directory / "kafka", NODES, side_doors=list(doors.values()))
+    try:
+        async with AsyncExitStack() as stack:
+            stack.callback(kafka.stop)
+            await asyncio.to_thread(kafka.start)
+            fleet = await stack.enter_async_context(
+                fleet_on(
+                    kafka.bootstrap_servers, directory / "fleet", kafka={"replication_factor": NODES, "min_insync_replicas": 2},
+                    worker={"standby_replicas": plan.standby_replicas},
+                )
+            )
+            clocked = {step.whom for step in plan.steps if step.kind is Kind.CLOCK}
+            return await _run(plan, fleet, await Victims.of(fleet, kafka, doors, clocked, timeline, stack), timeline)
+    except BaseException as error:
+        error.add_note(f"what was done until then:\n{timeline}")
+        raise
+
+
+async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -> Report:
+    for worker in victims.first:
+        await worker.start()
+    await fleet.shared_among(*victims.first)
+    log = plan.log or write_invented_log(fleet.directory / "invented.jsonl", plan.events)
+    replay = await fleet.replay(log, limit=plan.events, rate=plan.events_per_second)
+    await fleet.until_applied(1)
+    timeline.begin()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in plan.steps:
+                group.create_task(_at_its_time(victims, step, timeline))
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    timeline.note("no more faults")
+    await fleet.shared_among(*victims.first, seconds=HEALED_SECONDS)
+    timeline.note("the three workers own all partitions")
+    await replay.done()
+    verdict = await fleet.exact(plan.events)
+    assert (verdict.applied, verdict.duplicates, verdict.dead_letters) == (plan.events, 0, 0)
+    timeline.note(f"exact: all {plan.events:,} events are seen through, everyone has the last list")
+    logs = [worker.log for worker in fleet.workers]
+    rebalances, recoveries = generations_of(logs)
+    return Report(
+        plan.seed, log.parent.name if plan.log else "an invented log", verdict, timeline.done, rebalances, recoveries,
+        Counter(code for worker in fleet.workers for code in worker.exits), ends_of(logs), timeline.seconds, str(timeline),
+    )
+
+
+async def _at_its_time(victims: Victims, step: Step, timeline: Timeline) -> None:
+    await asyncio.sleep(step.at_seconds - timeline.seconds)
+    await victims.suffer(step)
