@@ -22,6 +22,7 @@ from faust.app.base import BootStrategy
 from mode import Service
 
 from app.domain.kernel import kernel_info
+from app.engine.data_directory import claim_data_directory
 from app.errors import TidingsError
 from app.settings import Settings, load_settings
 from app.streams.publisher import Publisher
@@ -40,9 +41,10 @@ STOP_WITHIN_SECONDS = 25.0
 def run_worker(settings: Settings) -> None:
     """Run one worker until SIGTERM or SIGINT, or until it must stop; then the process exits with EXIT_FAILED.
 
-    Raises TidingsError when it cannot start: the broker does not answer, or topics do not fit the settings.
+    Raises TidingsError when it cannot start: the broker does not answer, or topics or the data directory do not fit the settings.
     """
     _configure_logging()
+    claim_data_directory(settings.worker.data_dir, settings.kafka.application_id, settings.kafka.partitions)
     findings = asyncio.run(create_topics(settings.kafka))
     require_sound(findings)
     loop = uvloop.new_event_loop()
@@ -171,6 +173,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     _configure_logging()
     settings = load_settings()
+    claim_data_directory(settings.worker.data_dir, settings.kafka.application_id, settings.kafka.partitions)
     require_sound(asyncio.run(create_topics(settings.kafka)))
     asyncio.set_event_loop(uvloop.new_event_loop())
     globals()["app"] = _compose(settings).app
