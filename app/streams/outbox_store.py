@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 from app.delivery.ledger import Change
-from app.delivery.outbox import is_due
+from app.delivery.outbox import is_due, is_live
 from app.engine import EngineApp, Table, Unit
 from app.errors import NotOwnedError
-from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
 
 
 class TableOutboxStore:
@@ -52,8 +52,16 @@ class PendingScan:
     #: Entries looked at before other tasks get the event loop.
     STEP = 500
 
-    def __init__(self, store: TableOutboxStore, due: Callable[[Iterable[str]], None], fail: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        store: TableOutboxStore,
+        due: Callable[[Iterable[str]], None],
+        due_again: Callable[[Iterable[str]], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """``due`` gets those who have something new, or are in flight; ``due_again`` those who are only to be sent once more."""
         self._store = store
+        self._due_again = due_again
         self._fail = fail
         self._due = due
         self._task: asyncio.Task[None] | None = None
@@ -77,5 +85,11 @@ class PendingScan:
         for partition in partitions:
             entries = self._store.entries(partition)
             while step := list(islice(entries, self.STEP)):
-                self._due([user_id for user_id, entry in step if any(is_due(delivery) for delivery in entry.deliveries)])
+                self._due([user_id for user_id, entry in step if any(map(_is_waiting, entry.deliveries))])
+                self._due_again([user_id for user_id, entry in step if any(map(is_due, entry.deliveries))])
                 await asyncio.sleep(0)
+
+
+def _is_waiting(delivery: Delivery) -> bool:
+    """For more than to be sent once more."""
+    return is_live(delivery) or bool(delivery.job)

@@ -155,7 +155,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         on_change=deliverer.wake,
     )
 
-    pending = PendingScan(store, deliverer.due, app.fail)
+    pending = PendingScan(store, deliverer.due, deliverer.due_again, app.fail)
 
     async def owned(partitions: Iterable[int]) -> None:
         # Only what did not come back: the outcome of a request of a partition that did is still wanted.
