@@ -113,9 +113,9 @@ async def test_a_refusal_that_does_not_say_who_is_meant_costs_the_others_nothing
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_throttling_slows_and_loses_nothing(kind: str) -> None:
-    people = {} if kind == "webhook" else {"max_people": 5}
-    async with delivering(kind, users=30, **people) as (world, deliverer):
-        world.platform.hidden = FixedWindow(3, 2.0)
+    users, people = (30, {"max_people": 10 if kind in ("sendgrid", "klaviyo") else 5}) if kind in BATCHED else (8, {})
+    async with delivering(kind, users=users, **people) as (world, deliverer):
+        world.platform.hidden = FixedWindow(1, 3.0)
         deliverer.due(world.users)
         await settled(world, seconds=60)
         assert world.platform.counts["throttled"] > 0
