@@ -116,7 +116,7 @@ def test_retry_and_drop_write_a_command_for_each_that_was_chosen(installation: I
 
 
 def test_a_command_is_never_older_than_what_it_is_about_whatever_the_clock_says(installation: Installation) -> None:
-    given_up = dead("crm", "refused", -30_000)
+    given_up = dead("crm", "refused", -HOUR_MS)
     write_outbox(installation, entry("ann", given_up))
     assert installation.tidings("deliveries", "retry", "--user", "ann", "--yes").exit_code == 0
     kafka = installation.settings.kafka
