@@ -7,6 +7,7 @@ TidingsError
 ├── FencedError            another worker owns the partition now
 ├── StateError             the local or recovered state contradicts the log; going on would lose events
 ├── NotOwnedError          the partition is not this worker's
+├── StandstillError        the worker lives, and does not go on; its supervisor starts another
 ├── MalformedLogError      an event log file cannot be read
 └── CommandError           a command cannot be carried out, for a reason its user can mend
 
@@ -49,6 +50,10 @@ class StateError(TidingsError):
 
 class NotOwnedError(TidingsError):
     """This worker does not own the partition, or does not own it yet."""
+
+
+class StandstillError(TidingsError):
+    """The worker lives, and does not consume, commit or deliver, though nothing outside keeps it."""
 
 
 class MalformedLogError(TidingsError):

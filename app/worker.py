@@ -23,6 +23,8 @@ from mode import Service
 
 from app.domain.kernel import kernel_info
 from app.engine.data_directory import claim_data_directory
+from app.engine.progress import leader_answers
+from app.engine.watchdog import Watchdog
 from app.errors import TidingsError
 from app.settings import Settings, load_settings
 from app.streams.publisher import Publisher
@@ -73,8 +75,11 @@ class _Surroundings(Service):
     be asked.
     """
 
-    def __init__(self, topology: Topology, web: WebServer, publishers: Sequence[Publisher], **kwargs: Any) -> None:
+    def __init__(
+        self, topology: Topology, web: WebServer, publishers: Sequence[Publisher], watchdog: Watchdog | None, **kwargs: Any
+    ) -> None:
         self._topology = topology
+        self._watchdog = watchdog
         self._web = web
         self._publishers = publishers
         self._running: list[asyncio.Task[None]] = []
@@ -85,6 +90,8 @@ class _Surroundings(Service):
         await self._topology.deliverer.start()
         self._running = [asyncio.ensure_future(self._guarded(run)) for run in self._topology.background]
         self._running.append(asyncio.ensure_future(self._announce()))
+        if self._watchdog is not None:
+            self._running.append(asyncio.ensure_future(self._guarded(self._watchdog.run)))
         # Whoever ranks by half a catalog tells people that the rest is not sold: the group is joined when the copy is complete.
         await self._topology.catalog.caught_up.wait()
 
@@ -120,11 +127,23 @@ def _compose(settings: Settings) -> Topology:
 
     class Boot(BootStrategy):
         def web_server(self) -> Iterable[Any]:
-            return [_Surroundings(topology, web, [events, products])]
+            return [_Surroundings(topology, web, [events, products], _watchdog_of(topology, settings))]
 
     topology.app.boot_strategy = Boot(topology.app)
     topology.app.before_stop.insert(0, _end_in_time)
     return topology
+
+
+def _watchdog_of(topology: Topology, settings: Settings) -> Watchdog | None:
+    if not settings.worker.watchdog_seconds:
+        return None
+    return Watchdog(
+        settings.worker.watchdog_seconds,
+        topology.works,
+        _fail,
+        broker_answers=lambda place: leader_answers(topology.app.reader_client, place),
+        leave=lambda: os._exit(EXIT_FAILED),
+    )
 
 
 def _with_real_port(settings: Settings) -> Settings:

@@ -14,7 +14,7 @@ from app.delivery.lane import divide
 from app.delivery.ledger import Ledger, OutboxStore
 from app.delivery.limiter import Limiter
 from app.delivery.line import Line
-from app.delivery.status import LineStatus
+from app.delivery.status import LineProgress, LineStatus
 from app.destinations import Destination, JobBased
 from app.destinations.requests import Rendered
 from app.errors import SettingsError
@@ -93,6 +93,10 @@ class Deliverer:
     def status(self) -> list[LineStatus]:
         """How it goes with each target, on this worker."""
         return [line.status() for line in self._lines]
+
+    def progress(self) -> list[LineProgress]:
+        """Whether each target's line goes on, or has to."""
+        return [line.progress() for line in self._lines]
 
     @property
     def breakers(self) -> Mapping[str, Breaker]:

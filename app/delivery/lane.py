@@ -39,6 +39,8 @@ class Lane:
         self._turns: dict[str, Turn] = {}
         self._open_turns = 0
         self._paused_until_ms = 0
+        #: Turns that ended otherwise than by giving the user back unsent.
+        self.ended = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._ready.values())) + self.resync_users + len(self._timed) + len(self._turns)
@@ -116,6 +118,7 @@ class Lane:
     def end(self, turn: Turn, again_at_ms: int | None, *, first: bool = False, is_resync: bool = False) -> None:
         """The turn is over. The user is due again then (0: at once, behind the others, or before them), or, with None, is forgotten."""
         self._open_turns -= 1
+        self.ended += not first
         if not self.holds(turn):
             return
         del self._turns[turn.user_id]

@@ -26,12 +26,14 @@ from app.delivery.limiter import Limiter
 from app.delivery.pace import Pace
 from app.delivery.sending import Sender
 from app.delivery.settling import Settler
-from app.delivery.status import LineStatus, oldest_due_ms
+from app.delivery.status import LineProgress, LineStatus, oldest_due_ms
 from app.destinations import Destination
 from app.destinations.requests import Rendered
 
 #: A lane that has nothing to do looks up this often: for claims that grow old, clocks that jump and leases that come back.
 _LOOK_UP_SECONDS = 0.5
+#: From the end of a request's time to its outcome in the outbox.
+WIRE_PATIENCE_SECONDS = 15.0
 
 
 class Line:
@@ -128,6 +130,17 @@ class Line:
             oldest_due_ms=oldest_due_ms(kit),
             paused_until_ms=self.lane.paused_until_ms if not self.lane.is_open(kit.clock()) else 0,
         )
+
+    def progress(self) -> LineProgress:
+        """A target that is down, limited or paused is not our standstill."""
+        kit = self._kit
+        waits = kit.lane.has_ready or bool(self._claims)
+        may_send = (
+            kit.lease() and not self._rests and kit.breaker.state.kind == "closed" and kit.lane.is_open(kit.clock())
+            and self._jobs.has_room() and not kit.limiter.wait_ms(1)
+        )  # fmt: skip
+        wire_seconds = kit.target.timeout_seconds + WIRE_PATIENCE_SECONDS if self._sender.on_wire else 0.0
+        return LineProgress(self.name, kit.lane.ended, waits and may_send, wire_seconds)
 
     def show_metrics(self) -> None:
         kit = self._kit

@@ -33,6 +33,19 @@ class LineStatus:
     paused_until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class LineProgress:
+    """What tells a line that goes on from one that stands still."""
+
+    name: str
+    #: Grows with each user who got something, or was found to need nothing, or will be tried again.
+    turns_ended: int
+    #: Whether someone waits for nothing but us.
+    is_owed: bool
+    #: What may be on the wire ends by itself within so long.
+    wire_seconds: float
+
+
 def oldest_due_ms(kit: Kit) -> int:
     """Milliseconds since the event of the user who is due for longest, of the first ones of the lane."""
     now_ms = kit.clock()

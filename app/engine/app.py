@@ -128,9 +128,12 @@ class EngineApp(faust.App):
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         #: For whatever takes long: an agent's step takes one by itself.
         self.turns = Turns()
-        self._committers: dict[tuple[str, int], Committer] = {}
-        self._unwritten: Counter[TP] = Counter()
-        self._reader: SourceReader | None = None
+        #: (table, partition) → who writes it, while it is owned.
+        self.committers: dict[tuple[str, int], Committer] = {}
+        #: Batches that were handed to their agent and are not written.
+        self.unwritten: Counter[TP] = Counter()
+        #: Of the generation at work.
+        self.reader: SourceReader | None = None
         self._fail = fail
         self.client: dict[str, Any] = {
             "bootstrap_servers": options.bootstrap_servers,
@@ -200,7 +203,7 @@ class EngineApp(faust.App):
         message: BatchMessage = event.message
         place = table.name, message.partition
         await self.turns.take(priority)
-        state, committer = table.state(message.partition), self._committers.get(place)
+        state, committer = table.state(message.partition), self.committers.get(place)
         if committer is None:
             raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
         steps = apply_records(
@@ -217,7 +220,7 @@ class EngineApp(faust.App):
             if is_last:
                 break
             await self.turns.take(priority)
-            if self._committers.get(place) is not committer:
+            if self.committers.get(place) is not committer:
                 raise NotOwnedError(f"partition {message.partition} of table {table.name} was given up")
         committer.complete()
         units[-1].done.add_done_callback(partial(self._written, event, units))  # they are written in order
@@ -226,7 +229,7 @@ class EngineApp(faust.App):
         """The batch is written, or will never be: then the process stops, or the partition was given up."""
         if last.cancelled() or last.exception() is not None:
             return
-        self._unwritten[event.message.tp] -= 1
+        self.unwritten[event.message.tp] -= 1
         self.room_made()
         event.value, event.message.records = None, ()  # only the offset is needed from here on, and the wait may be long
         self._see_through(event, list({hold for unit in units for hold in unit.holds}))
@@ -249,7 +252,7 @@ class EngineApp(faust.App):
         Raises NotOwnedError when the partition is not owned.
         """
         unit: Unit[Any] = Unit(table.state(partition))
-        committer = self._committers.get((table.name, partition))
+        committer = self.committers.get((table.name, partition))
         if committer is None:
             raise NotOwnedError(f"partition {partition} of table {table.name} is not owned here")
         try:
@@ -266,11 +269,11 @@ class EngineApp(faust.App):
     async def begin_generation(self, partitions: set[int]) -> None:
         """Recovery is done: start the committers, then tell the topology."""
         self.consumer.forget_delivered()
-        self._unwritten.clear()
+        self.unwritten.clear()
         for table in self.tables.values():
             for partition in partitions:
                 state: PartitionState[Any] = table.state(partition)
-                committer = self._committers[table.name, partition] = Committer(
+                committer = self.committers[table.name, partition] = Committer(
                     table, state, self.writer, self.fail, self.options.batch_max_bytes
                 )
                 committer.start()
@@ -281,50 +284,51 @@ class EngineApp(faust.App):
         """Read the sources until cancelled."""
         if not positions:
             return
-        self._reader = reader = SourceReader(
+        self.reader = reader = SourceReader(
             self.reader_client,
             positions,
             generation=generation,
             batch_max_records=self.options.batch_max_records,
             linger_ms=self.options.fetch_linger_ms,
             deliver=self._deliver,
-            has_room=self._has_room,
+            has_room=self.has_room,
         )
         try:
             await reader.run()
         finally:
-            if self._reader is reader:  # a slow broker may let this one close after its successor began
-                self._reader = None
+            if self.reader is reader:  # a slow broker may let this one close after its successor began
+                self.reader = None
 
     async def _deliver(self, message: BatchMessage) -> None:
-        self._unwritten[message.tp] += 1
+        self.unwritten[message.tp] += 1
         await self.consumer.deliver(message)
 
-    def _has_room(self, tp: TP) -> bool:
-        if self._unwritten[tp] >= ROOM or self.consumer.undecided(tp) >= MAX_UNDECIDED:
+    def has_room(self, tp: TP) -> bool:
+        """Whether the source partition may have one more batch."""
+        if self.unwritten[tp] >= ROOM or self.consumer.undecided(tp) >= MAX_UNDECIDED:
             return False
         return all(may_read(tp) for may_read in self.may_read)
 
     def room_made(self) -> None:
         """Something that kept a partition from being read has ended."""
-        if self._reader is not None:
-            self._reader.room_made()
+        if self.reader is not None:
+            self.reader.room_made()
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Records not yet handed to the agents, for each source partition read here."""
-        if (reader := self._reader) is None:
+        if (reader := self.reader) is None:
             return {}
         return {(tp.topic, tp.partition): lag for tp in reader.partitions if (lag := reader.lag(tp)) is not None}
 
     def lag(self, topic: str, partition: int) -> int:
         """Records of a source partition not yet handed to its agent; 0 while it is not known."""
-        return (self._reader.lag(TP(topic, partition)) if self._reader else 0) or 0
+        return (self.reader.lag(TP(topic, partition)) if self.reader else 0) or 0
 
     def delay_seconds(self, topic: str, partition: int) -> float:
         """How far behind the log a source partition is being applied, in time; 0 when it keeps up."""
-        if self._reader is None or self.lag(topic, partition) <= self.options.batch_max_records:
+        if self.reader is None or self.lag(topic, partition) <= self.options.batch_max_records:
             return 0.0
-        return self._reader.delay_ms(TP(topic, partition), time.time_ns() // 1_000_000) / 1000.0
+        return self.reader.delay_ms(TP(topic, partition), time.time_ns() // 1_000_000) / 1000.0
 
     def lease_is_good(self) -> bool:
         """Whether the group's coordinator acknowledged this member recently enough for nobody else to own its partitions yet."""
@@ -334,7 +338,7 @@ class EngineApp(faust.App):
         """All partitions are revoked, and what was read of them is finished: write out the rest, then own nothing."""
         for tell in self.on_given_up:
             await tell()
-        committers, self._committers = self._committers, {}
+        committers, self.committers = self.committers, {}
         if committers:
             drains = [asyncio.ensure_future(c.drain()) for c in committers.values()]
             for drain in (await asyncio.wait(drains, timeout=self.options.request_timeout_seconds))[1]:

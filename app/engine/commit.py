@@ -113,11 +113,18 @@ class Committer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._halted = False
+        #: Groups that were written.
+        self.written = 0
         self._task: asyncio.Task[None] | None = None
         self._flush = metrics.FLUSH.labels(table.name)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"commit {self._table.name}/{self._state.number}")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something was added that is not written."""
+        return not self._idle.is_set()
 
     def submit(self, unit: Unit[Any]) -> None:
         """Take what the unit changed, and write it. Must follow the changes without an await in between."""
@@ -191,6 +198,7 @@ class Committer:
                         unit.done.exception()  # the process stops: whoever waits need not complain too
                 self._fail(exc)
                 return
+            self.written += 1
             for unit in units:
                 if not unit.done.done():
                     unit.done.set_result(None)

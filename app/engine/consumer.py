@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -89,6 +89,12 @@ class GroupConsumer(driver.Consumer):
     def undecided(self, tp: TP) -> int:
         """Batches delivered and not committed."""
         return len(self._delivered.get(tp, ()))
+
+    def next_commits(self) -> Iterator[tuple[TP, int, bool]]:
+        """For each partition with batches that are not committed: up to which offset the first goes, and whether it is acknowledged."""
+        for tp, queue in self._delivered.items():
+            if queue:
+                yield tp, queue[0].offset + 1, bool(queue[0].acked)
 
     def group_error(self) -> BaseException | None:
         """What ended or parked the membership in the group: aiokafka would tell whoever fetches next, and nobody does here."""

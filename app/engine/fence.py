@@ -139,6 +139,15 @@ class Writer:
             with suppress(TimeoutError):  # aiokafka by itself would wait for the broker without end
                 await asyncio.wait_for(self._producer.stop(), self._timeout)
 
+    def oldest_wait_seconds(self) -> float:
+        """For how long the oldest batch waits that the broker has not acknowledged; 0 when none does."""
+        if self._producer is None:
+            return 0.0
+        accumulator = self._producer._message_accumulator
+        waiting = [batch._ctime for batch in accumulator._pending_batches]
+        waiting += [queue[0]._ctime for queue in accumulator._batches.values() if queue]
+        return monotonic() - min(waiting) if waiting else 0.0
+
     async def own(self, partitions: Iterable[int]) -> None:
         """Take the next epoch of each partition number. The previous owner is fenced from a changelog by the first batch written to it.
 

@@ -78,6 +78,14 @@ class SourceReader:
         """A unit ended somewhere: look again."""
         self._room.set()
 
+    def position(self, tp: TP) -> int:
+        """The offset after the last record handed out."""
+        return self._positions[tp]
+
+    def waiting(self, tp: TP) -> int:
+        """Records that were fetched and not handed out."""
+        return len(self._fetched[tp]) - self._taken[tp]
+
     def lag(self, tp: TP) -> int | None:
         """Records between what was handed out and the broker's end, None before the first fetch."""
         highwater = self._consumer.highwater(aiokafka.TopicPartition(tp.topic, tp.partition))
@@ -179,8 +187,7 @@ class SourceReader:
         return chunk
 
     def _is_well_stocked(self, tp: TP) -> bool:
-        waiting = len(self._fetched[tp]) - self._taken[tp]
-        return waiting >= BATCHES_AHEAD * self._batch_max_records or self._bytes[tp] >= BATCHES_AHEAD * BATCH_BYTES
+        return self.waiting(tp) >= BATCHES_AHEAD * self._batch_max_records or self._bytes[tp] >= BATCHES_AHEAD * BATCH_BYTES
 
 
 def _size(record: Any) -> int:

@@ -106,6 +106,10 @@ class EngineStore(FaustStore):
     def opened(self, partition: int) -> Database | None:
         return self._open.get(partition)
 
+    def databases(self) -> Iterable[Database]:
+        """Of the open partitions."""
+        return self._open.values()
+
     def size_bytes(self) -> int:
         """On disk, of the open partitions."""
         return sum(database.size_bytes() for database in self._open.values())

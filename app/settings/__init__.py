@@ -99,6 +99,8 @@ class WorkerSettings(Section):
     catalog_cache_products: int = Field(50_000, ge=100)
     #: Block cache of RocksDB, for all tables of the worker.
     block_cache_bytes: int = Field(256 * 1024**2, ge=8 * 1024**2)
+    #: A worker that lives and does not go on ends itself after so long. 0: never.
+    watchdog_seconds: float = Field(30, ge=0, le=3600)
 
 
 class RankingSettings(Section):

@@ -85,6 +85,11 @@ class CatalogCopy:
     # What ranking asks ------------------------------------------------------------------------------------------------
 
     @property
+    def position(self) -> int:
+        """Grows with what is read of the changelog."""
+        return 0 if self._database is None else sum(place.offset + 1 for place in self._database.places.values())
+
+    @property
     def is_empty(self) -> bool:
         return self.count == 0
 

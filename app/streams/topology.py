@@ -25,6 +25,8 @@ from app.domain.fields import email_is_denied
 from app.domain.rules import Rules
 from app.domain.slots import slots_of
 from app.engine import EngineApp, EngineOptions, Table
+from app.engine.progress import can_write, works_of
+from app.engine.watchdog import Work
 from app.settings import Settings
 from app.streams.apply_delivery_commands import ApplyDeliveryCommands
 from app.streams.catalog import CatalogCopy
@@ -59,6 +61,8 @@ class Topology:
     deliverer: Deliverer
     #: Before its ``caught_up`` is set, it is not all there, and nobody is ranked.
     catalog: CatalogCopy
+    #: What must go on, as it stands now: for the watchdog.
+    works: Callable[[], list[Work]]
     #: What runs beside the agents, until cancelled.
     background: list[Callable[[], Awaitable[None]]]
 
@@ -190,7 +194,21 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     background: list[Callable[[], Awaitable[None]]] = [
         shares.follow, shares.publish, catalog.follow, states.follow, states.tell, deliverer.wait, views.report,
     ]
-    return Topology(app, views, deliverer, catalog, background)
+
+    def works() -> list[Work]:
+        is_written = can_write(app)
+        return [
+            *works_of(app, lambda: (catalog.position, catalog.caught_up.is_set(), states.caught_up.is_set())),
+            *(
+                Work(
+                    f"deliver {line.name}", line.turns_ended, line.is_owed and is_written,
+                    f"users are due at {line.name}, which may be sent to, and nothing comes of it", line.wire_seconds,
+                )
+                for line in deliverer.progress()
+            ),
+        ]  # fmt: skip
+
+    return Topology(app, views, deliverer, catalog, works, background)
 
 
 def _now_ms() -> int:
