@@ -78,7 +78,7 @@ class Claims:
             return False
         limit = min(places + ahead - waiting, MAX_USERS_PER_WRITE)
         if kit.breaker.state.kind != "closed":
-            limit = min(limit, 1)  # a probe needs no more
+            limit = min(limit, 1 - waiting)  # a probe needs no more
         turns = kit.lane.take(now_ms, limit, self._claiming)
         is_resync = False
         if not turns and kit.lane.has_resync and (allowed := self._resync_budget.allows(now_ms)):
@@ -157,6 +157,11 @@ class Claims:
                 self._go_on()
 
         self._kit.record(todo, lambda claim: partial(self._begin_anew, claim), marked)
+
+    def put_first(self, claim: Claim) -> None:
+        """This one goes next."""
+        self.live.appendleft(claim)
+        self._go_on()
 
     # Release -----------------------------------------------------------------------------------------------------------
 

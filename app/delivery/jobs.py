@@ -22,8 +22,9 @@ from app.destinations.outcomes import Down, JobReading, PerPerson, Retry, Runnin
 from app.destinations.requests import Part, Response
 from app.errors import NotOwnedError
 
-#: Jobs that are followed at once; while there are so many, nothing more is sent.
+#: Jobs that are followed at once, and people in them; while there are so many, nothing more is sent.
 MAX_JOBS = 100
+MAX_PEOPLE = 100_000
 #: Jobs that are asked for at once.
 MAX_POLLS = 4
 #: The waits between two questions: the first, how each is longer than the one before, and the longest.
@@ -65,7 +66,7 @@ class Jobs:
         self._polls = 0
 
     def has_room(self) -> bool:
-        return len(self._jobs) < MAX_JOBS
+        return not self._jobs or (len(self._jobs) < MAX_JOBS and self.users < MAX_PEOPLE)
 
     @property
     def users(self) -> int:
@@ -86,10 +87,10 @@ class Jobs:
         """A job that another worker, or this one before it was started anew, sent has the user. False: nobody can be asked about it."""
         if self._target is None:
             return False
+        if not self.has_room():
+            return False
         job = self._jobs.get(ask.job)
         if job is None:
-            if not self.has_room():
-                return False
             next_at_ms = self._kit.clock() + FIRST_POLL_MS  # until then most of the others in it are found
             job = self._jobs[ask.job] = Job(ask.job, ask.job, [], True, next_at_ms, ask.until_ms)
         job.is_adopted = True

@@ -154,6 +154,7 @@ class Sender:
             if not kit.lease():
                 self._claims.drop(claim)
                 return
+            era = None
             try:
                 part = self._checked(claim)
                 if part is None:
@@ -167,7 +168,8 @@ class Sender:
                 finally:
                     self.on_wire -= 1
             except NotOwnedError:
-                kit.breaker.ended()
+                if era is not None:
+                    kit.breaker.ended(era)
                 kit.lose(claim)
                 return
             if self._is_settled([claim], [part], answer, era):
@@ -315,8 +317,7 @@ class Sender:
             if not is_durable or claim.part is None:
                 kit.lose(claim)
                 return
-            self._claims.live.appendleft(claim)
-            self.begin()
+            self._claims.put_first(claim)
 
         kit.ledger.record(turn.partition, {turn.user_id: change}, then)
 

@@ -58,8 +58,9 @@ class JobBased(Protocol):
         """The request that asks about a job."""
 
     def read_poll(self, job: str, parts: Sequence[Part], response: Response) -> JobReading:
-        """What its answer means for the people of the job. Their order is that of the job's request, unless another worker sent it: then
-        a destination that names people by their place must answer ``Split``, and they are sent once more.
+        """What its answer means for the people of the job, whose parts have no bodies any more. Their order is that of the job's request,
+        unless another worker sent it: then some of them may be missing, and a destination that names people by their place must answer
+        ``Split``: they are sent once more.
         """
 
 
