@@ -18,7 +18,7 @@ BUF_VERSION := 1.75.0
 BUF := build/buf/node_modules/.bin/buf
 PROTOS = $(shell cd proto && find tidings -name '*.proto' | sort)
 
-.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest bench browser clean
+.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest chaos fuzz bench browser clean
 
 help: ## Say what there is.
 	@echo "Tidings: a live profile and product recommendations for every email subscriber."
@@ -60,9 +60,19 @@ test-long: $(READY) ## What takes long: the recommender's bars on whole logs, 10
 test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven).
 	$(PYTEST) -m kafka
 
+# SEED is that of the first run. Full disks take root, for a mount; wrong clocks a C compiler: without them these faults are left out.
+chaos: $(READY) ## Three brokers and three workers under a seeded schedule of faults (SEED=1, RUNS=1), compared with the plain fold.
+	$(BIN)/python -m tests.e2e.chaos --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
+
 # Most of a test on Apache Kafka is waiting: what takes long goes on meanwhile.
 test-rest: $(READY)
 	$(PYTEST) -m "kafka or long"
+
+# atheris (libFuzzer) has wheels for Linux on x86-64 alone; elsewhere decoders get the tests' own mutations. Half of the time is for HTTP.
+SECONDS := 60
+fuzz: $(READY) ## Noise against every decoder and every route (SECONDS=60).
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: $(READY) ## Style, the import rule, types.
 	$(BIN)/ruff check .

@@ -70,6 +70,8 @@ def decode_share(value: bytes) -> Share:
     for block in message.trending.blocks:
         if len(block.product_ids) != len(block.counts):
             raise DecodeError("the lists of a block of a tidings.state.v1.Share must be of one length")
+        if block.product_ids and not block.event_count:
+            raise DecodeError("a block of a tidings.state.v1.Share counts products, but no event")
         share.trending.blocks.append(TrendingBlock(block.event_count, block.product_ids[:], block.counts[:]))
     for name in share_pb2.Share.DESCRIPTOR.fields_by_name:
         message.ClearField(name)

@@ -18,6 +18,8 @@ from tidings.state.v1.profile_pb2 import Attribute, CartLine, InteractionKind, P
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: What ISO 8601 can write with four digits.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 _CONSENT_STATES = {ConsentState.CONSENT_STATE_GRANTED: "granted", ConsentState.CONSENT_STATE_DENIED: "denied"}
 _KINDS = {
     InteractionKind.INTERACTION_KIND_VIEW: "view",
@@ -127,10 +129,10 @@ def item_json(item: ItemState, limit: int) -> dict[str, Any]:
 
 
 def iso_time(at_ms: int) -> str | None:
-    """``2024-04-27T14:35:22.000Z``; None for 0, which means never."""
+    """``2024-04-27T14:35:22.000Z``; None for 0, which means never. A time before year 1 or after 9999 is shown as the first or the last."""
     if not at_ms:
         return None
-    moment = _EPOCH + timedelta(milliseconds=at_ms)
+    moment = _EPOCH + timedelta(milliseconds=min(max(at_ms, _FIRST_MS), _LAST_MS))
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 

@@ -180,7 +180,7 @@ def test_ci_runs_the_test_command_of_the_readme_and_can_be_executed() -> None:
 
 def test_make_help_names_every_command_a_person_may_call() -> None:
     printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "run", "test", "lint", "proto", "proto-check", "kafka", "test-kafka", "test-long", "bench", "clean"):
+    for target in ("setup", "run", "test", "lint", "proto", "proto-check", "kafka", "test-kafka", "test-long", "fuzz", "bench", "clean"):
         assert re.search(rf"make {target}\s", printed), target
 
 
