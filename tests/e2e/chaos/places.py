@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -32,10 +33,14 @@ class Disk:
 
     def fill(self) -> None:
         """Not a byte is left, nor will be before ``clear``, unless files are removed."""
-        with (self.directory / _BALLAST).open("ab") as file:
-            space = os.statvfs(self.directory)
-            if free := space.f_bavail * space.f_frsize:
-                os.posix_fallocate(file.fileno(), file.tell(), free)
+        with (self.directory / _BALLAST).open("ab", buffering=0) as file:
+            for piece in (1 << 20, 1 << 12):
+                try:
+                    while True:
+                        file.write(bytes(piece))
+                except OSError as exc:
+                    if exc.errno != errno.ENOSPC:
+                        raise
 
     def clear(self) -> None:
         (self.directory / _BALLAST).unlink(missing_ok=True)

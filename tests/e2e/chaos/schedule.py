@@ -71,7 +71,7 @@ HOLD_SECONDS: dict[Kind, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """One fault. ``whom``: a worker, or which broker. ``amount``: seconds by which a clock jumps; of ``Broker.ANY``, which one (0, 1, 2)."""
+    """One fault. ``whom``: a worker, or which broker. ``amount``: seconds by which a clock jumps; which one ``Broker.ANY`` is (0, 1, 2)."""
 
     at_seconds: float
     kind: Kind

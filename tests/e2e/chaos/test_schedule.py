@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.e2e import fleet
@@ -60,7 +62,7 @@ def test_whoever_suffers_suffers_one_thing_at_a_time_and_brokers_rest_between() 
             by_victim.setdefault("the brokers" if step.is_of_broker else step.whom, []).append(step)
         for whom, steps in by_victim.items():
             rest = BROKER_REST_SECONDS if whom == "the brokers" else 0
-            for one, next_one in zip(steps, steps[1:], strict=False):
+            for one, next_one in pairwise(steps):
                 assert one.until_seconds + rest < next_one.at_seconds
 
 

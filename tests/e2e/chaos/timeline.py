@@ -80,9 +80,9 @@ class Report:
 
     def __str__(self) -> str:
         figures = ", ".join(f"{name} {value:,}" for name, value in self.figures().items())
+        said = f"seed {self.seed} over {self.log}: exact. {figures}"
         exits = ", ".join(f"{code}: {count}" for code, count in sorted(self.exits.items()))
-        ends = "\n".join(f"    {count} x {said}" for said, count in self.ends.most_common(SHOWN_ENDS))
-        return f"seed {self.seed} over {self.log}: exact. {figures}" + (f"\n  exit codes {exits}\n{ends}" if self.exits else "")
+        return f"{said}\n  exit codes {exits}\n{listed(self.ends)}" if self.exits else said
 
 
 def generations_of(logs: Iterable[Path]) -> tuple[int, int]:
@@ -95,3 +95,8 @@ def ends_of(logs: Iterable[Path]) -> Counter[str]:
     """Why workers stopped themselves, in their own words, without what differs from one time to the next."""
     texts = [log.read_text(errors="replace") for log in logs if log.exists()]
     return Counter(re.sub(r"\d+|/\S+", "…", said) for text in texts for said in _STOPPED.findall(text))
+
+
+def listed(ends: Counter[str]) -> str:
+    """The most frequent, a line each."""
+    return "\n".join(f"    {count} x {said}" for said, count in ends.most_common(SHOWN_ENDS))

@@ -1,9 +1,10 @@
-"""Those who suffer a schedule: workers, their ways to the brokers, their disks and clocks, and the brokers. Each step is done and undone."""
+"""Those who suffer a schedule: workers, with their ways to the brokers, disks and clocks, and the brokers. Each step is done and undone."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections import defaultdict
+from contextlib import AsyncExitStack, suppress
 from typing import assert_never
 
 from aiokafka.errors import KafkaError
@@ -20,6 +21,8 @@ from tests.e2e.waiting import until
 NODES = 3
 #: Until every partition has all its copies again, after a broker came back to a busy machine.
 WHOLE_SECONDS = 90.0
+#: A newcomer gets so long to be ready.
+COMING_SECONDS = 20.0
 
 
 def side_doors() -> dict[str, SideDoor]:
@@ -38,7 +41,8 @@ class Victims:
         self._links: dict[str, Link] = {}
         self._disks: dict[str, Disk] = {}
         self._clocks: dict[str, Clock] = {}
-        self._one_broker_at_a_time = asyncio.Lock()
+        #: By worker, and one for all brokers: who takes longer to leave or to start than the schedule hoped is let finish first.
+        self._one_at_a_time: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
     async def of(
@@ -65,11 +69,11 @@ class Victims:
 
     async def suffer(self, step: Step) -> None:
         """Do it now, hold it, and undo it."""
-        if step.is_of_broker:
-            async with self._one_broker_at_a_time:  # whatever the schedule hoped: a busy machine starts a broker slowly
+        async with self._one_at_a_time["brokers" if step.is_of_broker else step.whom]:
+            if step.is_of_broker:
                 await self._suffer_broker(step)
-        else:
-            await self._suffer_worker(step, self.workers[step.whom])
+            else:
+                await self._suffer_worker(step, self.workers[step.whom])
 
     # Workers -----------------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class Victims:
                 await worker.start()
             case Kind.JOIN:
                 await worker.start()
+                with suppress(AssertionError):  # or it leaves while it is still coming
+                    await until(worker.is_ready, COMING_SECONDS, f"worker {worker.name} ready")
                 await asyncio.sleep(step.hold_seconds)
                 await self._leave(worker)
             case Kind.PAUSE_SHORT | Kind.PAUSE_LONG:
