@@ -169,7 +169,7 @@ async def test_a_platform_that_hangs_is_given_up_on_and_told_again(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "webhook"])
-async def test_an_expired_key_opens_the_breaker_and_nobody_is_given_up(kind: str) -> None:
+async def test_an_expired_key_opens_the_breaker_until_an_operator_says_that_it_is_renewed(kind: str) -> None:
     async with delivering(kind, users=60) as (world, deliverer):
         world.platform.faults.is_key_expired = True
         deliverer.due(world.users)
@@ -183,6 +183,11 @@ async def test_an_expired_key_opens_the_breaker_and_nobody_is_given_up(kind: str
         assert world.platform.counts["requests"] == asked
         assert asked <= world.destination.limits.concurrency
         assert not any(world.delivery(user).abandoned_version or world.delivery(user).attempts for user in world.users)
+        world.platform.faults.is_key_expired = False
+        deliverer.breakers[kind].closed_by_operator()
+        deliverer.wake()
+        await settled(world)
+        assert world.is_current()
 
 
 @pytest.mark.parametrize("kind", ["sendgrid", "klaviyo"])
@@ -214,7 +219,7 @@ async def test_a_job_that_takes_long_is_not_confirmed_before_it_ends(kind: str) 
         assert world.is_sound()
 
 
-@pytest.mark.parametrize("kind", ["hubspot", "iterable"])
+@pytest.mark.parametrize("kind", ["sendgrid", "hubspot", "iterable"])
 async def test_who_is_dropped_without_a_word_is_not_shown_as_confirmed(kind: str) -> None:
     async with delivering(kind, users=10) as (world, deliverer):
         world.platform.faults.people |= {"user-3": Trouble.SILENT, address_of("user-3"): Trouble.SILENT}

@@ -223,6 +223,21 @@ async def test_a_project_of_iterables_that_drops_unknown_fields_does_not_drop_ou
         assert world.is_current()
 
 
+@pytest.mark.parametrize("kind", ["sendgrid", "klaviyo"])
+async def test_a_job_ends_though_nobody_asks_for_it(kind: str) -> None:
+    async with a_world(kind, users=1) as world:
+        ended = asyncio.Event()
+        world.platform.on_written = lambda _: ended.set()
+        assert isinstance(await _read(world, ["user-0"]), PerPerson)
+        assert not ended.is_set()
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_stand_in_listens_on_this_machine_alone() -> None:
+    async with a_world("klaviyo") as world:
+        assert world.platform.url.startswith("http://127.0.0.1:")
+
+
 def test_a_request_that_breaks_a_contract_is_seen() -> None:
     """Of each operation that a contract describes; a validator that skips what it cannot read would be silent here."""
     bearer, basic = ({"authorization": f"{scheme} x", "content-type": "application/json"} for scheme in ("Bearer", "Basic"))

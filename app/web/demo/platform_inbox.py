@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from app.web.demo.platforms.platform import Person, Platform
+from app.web.demo.platforms.platform import MAX_PEOPLE, Person, Platform
 
 #: Fields shown of a person, and characters of each: enough for five recommendations with all that is said of them.
 MAX_FIELDS, MAX_VALUE_CHARS = 64, 2_000
@@ -96,7 +96,7 @@ class PlatformInbox:
 
     def _written(self, person: Person) -> None:
         self._writes[person.identity] = self._writes.get(person.identity, 0) + 1
-        while len(self._writes) > 50_000:
+        while len(self._writes) > MAX_PEOPLE:
             del self._writes[next(iter(self._writes))]
         self._on_held(user_of(person))
 

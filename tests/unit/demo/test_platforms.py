@@ -15,7 +15,7 @@ from app.web.demo.platforms.faults import Trouble
 from app.web.demo.platforms.hubspot import HubSpot
 from app.web.demo.platforms.limits import AtOnce, FixedWindow, RollingWindow
 from app.web.demo.platforms.mailchimp import Mailchimp, hash_of
-from app.web.demo.platforms.platform import Answer, Call
+from app.web.demo.platforms.platform import MAX_JOBS, MAX_PEOPLE, MAX_WRITES, Answer, Call
 from app.web.demo.platforms.sendgrid import SendGrid
 
 NOTHING: Mapping[str, str] = {}
@@ -502,6 +502,22 @@ def test_a_job_that_fails_writes_nobody_and_says_so(kind: str) -> None:
         case _:
             path = f"/api/profile-bulk-import-jobs/{document['data']['id']}"
             assert ask(platform, "GET", path).document["data"]["attributes"]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("kind", PLATFORMS)
+def test_people_writes_and_jobs_are_bounded(kind: str) -> None:
+    platform = a_platform(kind)
+    for number in range(MAX_PEOPLE + 1):
+        platform.introduce({"email": f"{number}@example.com"})
+    assert len(platform.people) == MAX_PEOPLE
+    assert platform.person("0@example.com") is None
+    for _ in range(MAX_WRITES + 1):
+        last = platform.introduce({"email": f"{MAX_PEOPLE}@example.com"})
+    assert len(last.writes) == MAX_WRITES
+    first = platform.job(1, "queued", lambda job: None)
+    for _ in range(MAX_JOBS):
+        platform.job(1, "queued", lambda job: None)
+    assert platform.job_of(first.id) is None
 
 
 def test_a_fixed_window_counts_anew_at_full_multiples_and_a_rolling_one_looks_back() -> None:

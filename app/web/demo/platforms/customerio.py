@@ -9,7 +9,7 @@ import orjson
 
 from app.web.demo.platforms.faults import Trouble
 from app.web.demo.platforms.limits import FixedWindow
-from app.web.demo.platforms.platform import Answer, Call, Platform, Route, basic, looks_like_an_address, objects
+from app.web.demo.platforms.platform import MAX_PEOPLE, Answer, Call, Platform, Route, basic, looks_like_an_address, objects
 
 MAX_ITEM_BYTES = 32_000
 MAX_VALUE_BYTES = 1_000
@@ -120,7 +120,7 @@ class CustomerIo(Platform):
         held = self._written_at.setdefault(identity, {})
         newer = {name: value for name, value in attributes.items() if at >= held.get(name, 0.0)}
         held |= dict.fromkeys(newer, at)
-        if len(self._written_at) > 50_000:
+        if len(self._written_at) > MAX_PEOPLE:
             del self._written_at[next(iter(self._written_at))]
         return newer
 

@@ -27,7 +27,7 @@ from app.web.demo.platforms.faults import Faults, Trouble
 from app.web.demo.platforms.limits import Limiter
 
 #: People a platform knows, the longest unwritten forgotten first, and writes remembered of each.
-MAX_PEOPLE, MAX_WRITES = 50_000, 32
+MAX_PEOPLE, MAX_WRITES = 20_000, 16
 #: Jobs remembered, and requests that broke the contract, or touched a subscription.
 MAX_JOBS, MAX_REMEMBERED = 2_000, 1_000
 #: The largest body read at all; each platform has its own limit below it.
