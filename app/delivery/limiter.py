@@ -26,6 +26,8 @@ ACCOUNT_PIECES = 128
 GROWING_LOOK_MS = 50
 #: Without any limit, the clock is read once for so many requests: a webhook receiver may take thousands a second.
 FREE_STEP = 64
+#: What counts as the share of a worker that gave its last partition up while it made the request.
+LEAST_SHARE = 1e-3
 #: Who owns nothing asks again after so long.
 NO_SHARE_MS = 1_000
 
@@ -65,7 +67,7 @@ class Limiter:
         """A request with so many people begins."""
         if self._is_free:
             return
-        now_ms, share = self._clock(), self._share()
+        now_ms, share = self._clock(), self._share() or LEAST_SHARE
         self._learned.took(now_ms, share)
         if self._quota is not None:
             self._quota.took(now_ms)
@@ -156,6 +158,8 @@ class Account:
     def wait_ms(self, now_ms: int, share: float, people: int) -> int:
         """Until so many people, or one request, have room."""
         count, amount = self._count(people), self.window.amount * share
+        if not count:
+            return 0
         self._forget(now_ms)
         growing = self._growing(share, now_ms)
         room = _whole(self.window.amount * growing)
@@ -179,7 +183,7 @@ class Account:
         if self._taken and self._taken[-1][0] == falls_ms:
             count += self._taken.pop()[1]
         self._taken.append((falls_ms, count))
-        self._spacing.took(now_ms, self._count(people) * self._ms / (self.window.amount * max(share, 1e-3)))
+        self._spacing.took(now_ms, self._count(people) * self._ms / (self.window.amount * share))
 
     def _count(self, people: int) -> int:
         return people if self.window.counts == "people" else 1

@@ -58,7 +58,7 @@ def world() -> World:
     return World()
 
 
-# By rate ------------------------------------------------------------------------------------------------------------------------
+# By rate -------------------------------------------------------------------------------------------------------------
 
 
 def test_it_trips_at_seven_failures_in_ten_and_not_at_six(world: World) -> None:
@@ -109,7 +109,7 @@ def test_refusals_of_people_are_answers_and_do_not_trip_it(world: World) -> None
     assert world.seen == []
 
 
-# Half-open ------------------------------------------------------------------------------------------------------------------------
+# Half-open -----------------------------------------------------------------------------------------------------------
 
 
 def test_probes_pass_one_at_a_time_and_some_in_a_row_close_it(world: World) -> None:
@@ -197,7 +197,7 @@ def test_an_answer_to_a_request_from_before_the_trip_is_not_taken_for_a_probes(w
     assert not world.breaker.allows()
 
 
-# By cause ---------------------------------------------------------------------------------------------------------------------------
+# By cause ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cause", list(DownCause))
@@ -263,7 +263,7 @@ def test_a_reason_is_one_printable_line_of_bounded_length(world: World) -> None:
     assert len(reason) == MAX_REASON_CHARS
 
 
-# Others' findings ---------------------------------------------------------------------------------------------------------------------
+# Others' findings ----------------------------------------------------------------------------------------------------
 
 
 def test_it_takes_over_a_state_and_goes_on_from_there(world: World) -> None:
@@ -283,7 +283,7 @@ def test_each_state_is_later_than_the_one_before_even_if_the_clock_was_set_back(
     assert sinces == sorted(set(sinces))
 
 
-# Whatever happens -----------------------------------------------------------------------------------------------------------------------
+# Whatever happens ----------------------------------------------------------------------------------------------------
 
 _STEPS = st.lists(
     st.tuples(
