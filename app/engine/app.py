@@ -132,6 +132,8 @@ class EngineApp(faust.App):
         self.committers: dict[tuple[str, int], Committer] = {}
         #: Batches that were handed to their agent and are not written.
         self.unwritten: Counter[TP] = Counter()
+        #: Steps that the agent of each source topic made.
+        self.steps: Counter[str] = Counter()
         #: Of the generation at work.
         self.reader: SourceReader | None = None
         self._fail = fail
@@ -217,6 +219,7 @@ class EngineApp(faust.App):
                 committer.halt()
                 raise
             units.append(unit)
+            self.steps[message.topic] += 1
             if is_last:
                 break
             await self.turns.take(priority)
@@ -284,6 +287,7 @@ class EngineApp(faust.App):
         """Read the sources until cancelled."""
         if not positions:
             return
+        self.consumer.begin_at(positions)
         self.reader = reader = SourceReader(
             self.reader_client,
             positions,
@@ -313,6 +317,11 @@ class EngineApp(faust.App):
         """Something that kept a partition from being read has ended."""
         if self.reader is not None:
             self.reader.room_made()
+
+    def end(self, topic: str, partition: int) -> tuple[int, int] | None:
+        """The broker's end of a source partition that is read here, and when it was so, in ms since 1970."""
+        tp = TP(topic, partition)
+        return self.reader.end(tp) if self.reader is not None and tp in self.reader.partitions else None
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Records not yet handed to the agents, for each source partition read here."""

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -60,6 +60,8 @@ class GroupConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._delivered: dict[TP, deque[BatchMessage]] = {}
+        #: The offset after the last record that is seen through and no batch tells any more.
+        self._seen_through: dict[TP, int] = {}
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> GroupThread:
@@ -85,6 +87,19 @@ class GroupConsumer(driver.Consumer):
         """Hand a batch to its agent; returns an awaitable."""
         self._delivered.setdefault(message.tp, deque()).append(message)
         return self.callback(message)
+
+    def begin_at(self, positions: Mapping[TP, int]) -> None:
+        """A generation reads from these offsets on; what is before them is seen through."""
+        self._seen_through = dict(positions)
+
+    def seen_through(self, tp: TP) -> int:
+        """The offset after the last record of which all that follows is done, too; 0 when nothing is known of the partition."""
+        offset = self._seen_through.get(tp, 0)
+        for message in self._delivered.get(tp, ()):
+            if not message.acked:
+                break
+            offset = message.offset + 1
+        return offset
 
     def undecided(self, tp: TP) -> int:
         """Batches delivered and not committed."""
@@ -128,7 +143,7 @@ class GroupConsumer(driver.Consumer):
         self._acked_index[tp].clear()
         queue, offset = self._delivered.get(tp), None
         while queue and queue[0].acked:
-            offset = queue.popleft().offset + 1
+            offset = self._seen_through[tp] = queue.popleft().offset + 1
         return offset
 
     async def _drain_messages(self, fetcher: Service) -> None:

@@ -81,13 +81,12 @@ def _writing(app: Any, is_written: bool) -> Iterator[Work]:
             f"what was applied to partition {partition} of table {table} is not written",
         )  # fmt: skip
     for tp, count in app.unwritten.items():
-        table = app.sources[tp.topic].name
-        committer = app.committers.get((table, tp.partition))
+        committer = app.committers.get((app.sources[tp.topic].name, tp.partition))
         is_idle = committer is not None and not committer.is_busy
-        written = committer.written if committer is not None else 0
+        # An agent takes its partitions' batches one after another: what waits for the others' goes on with them.
         yield Work(
-            f"apply {tp.topic}/{tp.partition}", (count, written), is_written and count > 0 and is_idle,
-            f"{count} batches of {tp.topic}/{tp.partition} are with their agent, and it applies none",
+            f"apply {tp.topic}/{tp.partition}", (count, app.steps[tp.topic]), is_written and count > 0 and is_idle,
+            f"{count} batches of {tp.topic}/{tp.partition} are with their agent, and it makes no step",
         )  # fmt: skip
 
 

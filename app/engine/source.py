@@ -91,6 +91,12 @@ class SourceReader:
         highwater = self._consumer.highwater(aiokafka.TopicPartition(tp.topic, tp.partition))
         return None if highwater is None else max(0, highwater - self._positions[tp])
 
+    def end(self, tp: TP) -> tuple[int, int] | None:
+        """The broker's end of the partition, and when it was so, in ms since 1970; None before the first fetch."""
+        place = aiokafka.TopicPartition(tp.topic, tp.partition)
+        end, at_ms = self._consumer.highwater(place), self._consumer.last_poll_timestamp(place)
+        return None if end is None or at_ms is None else (end, at_ms)
+
     def delay_ms(self, tp: TP, now_ms: int) -> int:
         """How old the last record handed out was at ``now_ms``; 0 before the first, and when all was handed out."""
         if not self.lag(tp) or (timestamp := self._timestamps.get(tp)) is None:

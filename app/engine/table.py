@@ -36,6 +36,11 @@ class Codec(Generic[T]):
     wears: bool = True
 
 
+def next_offset_of(mark: bytes | None) -> int:
+    """What the value of a mark's key says: the offset after the last applied record, 0 when none was."""
+    return 0 if mark is None else int(_U64.unpack(mark)[0])
+
+
 class PartitionState(Generic[T]):
     """One partition of a table on the worker that owns it: a mapping from key to a working object, which is changed in place.
 
@@ -114,7 +119,7 @@ class PartitionState(Generic[T]):
         next_offset = self._applied.get(source)
         if next_offset is None:
             raw = self._raw(MARK_PREFIX + source)
-            next_offset = self._applied[source] = 0 if raw is None else _U64.unpack(raw)[0]
+            next_offset = self._applied[source] = next_offset_of(raw)
         return next_offset
 
     def advance(self, source: bytes, next_offset: int) -> None:

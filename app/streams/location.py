@@ -32,6 +32,22 @@ Location = Here | Elsewhere | Moving
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """How far the copy of a partition that this worker has is, and whose word it is."""
+
+    #: Of the source topic: the events for what is known of users, the visits for items.
+    partition: int
+    #: The offset after the last source record that is in the copy.
+    next_offset: int
+    #: Source records that are not; None while the log's end is not known.
+    lag: int | None
+    #: The latest moment known, in ms since 1970, at which the copy held all that the log held; None: there is none.
+    current_to_ms: int | None
+    #: The owner's own, or a copy of it: a standby's, or one of a partition that is moving.
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """How the worker is, as of the moment of asking."""
 

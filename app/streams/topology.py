@@ -140,7 +140,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         due=deliverer.due,
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
-    app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
+    app.batched_agent("fold_items", items, [names.visits], FoldItems(names, partitions).apply)
     keeper = KeepNeighbours(names, partitions, ranker.dirty, lambda partition: not app.delay_seconds(names.events, partition))
     app.batched_agent("keep_neighbours", neighbours, [names.neighbours], keeper.apply)
     # A change of stock or price must be in force within a second, however many events wait.
@@ -189,10 +189,11 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     app.before_stop.append(deliverer.stop)
     views = TableViews(
         app, profiles, items, neighbours, outbox, recommender,
+        events_topic=names.events, visits_topic=names.visits,
         partitions=partitions, advertised_url=advertised_url, line_statuses=deliverer.status,
     )
     background: list[Callable[[], Awaitable[None]]] = [
-        shares.follow, shares.publish, catalog.follow, states.follow, states.tell, deliverer.wait, views.report,
+        shares.follow, shares.publish, catalog.follow, states.follow, states.tell, deliverer.wait, views.report, views.follow_ends,
     ]
 
     def works() -> list[Work]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Any
 
 from faust.types import TP
 
@@ -13,7 +14,10 @@ from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.domain.items import ItemState, decode_item
 from app.domain.slots import Selection
 from app.engine import EngineApp, Table
-from app.streams.location import Elsewhere, Here, Location, Moving, WorkerStatus
+from app.engine.log_ends import LogEnds
+from app.engine.table import MARK_PREFIX, next_offset_of
+from app.errors import NotOwnedError
+from app.streams.location import Elsewhere, Freshness, Here, Location, Moving, WorkerStatus
 from app.streams.publisher import partition_of
 from app.streams.recommender import Recommender
 from tidings.state.v1.neighbours_pb2 import NeighbourList
@@ -37,6 +41,8 @@ class TableViews:
         outbox: Table[OutboxEntry],
         recommender: Recommender,
         *,
+        events_topic: str,
+        visits_topic: str,
         partitions: int,
         advertised_url: str,
         line_statuses: Callable[[], list[LineStatus]],
@@ -48,6 +54,9 @@ class TableViews:
         self._neighbours = neighbours
         self._outbox = outbox
         self._recommender = recommender
+        self._events_topic = events_topic
+        self._visits_topic = visits_topic
+        self._ends = LogEnds()
         self._partitions = partitions
         self._advertised_url = advertised_url.rstrip("/")
 
@@ -64,8 +73,38 @@ class TableViews:
             return Elsewhere(url)
         return Moving("this worker is recovering the partition")
 
+    def freshness(self, partition: int) -> Freshness | None:
+        return self._freshness(self._profiles, self._events_topic, partition)
+
+    def item_freshness(self, partition: int) -> Freshness | None:
+        return self._freshness(self._items, self._visits_topic, partition)
+
+    def _freshness(self, table: Table[Any], topic: str, partition: int) -> Freshness | None:
+        try:
+            raw = self._raw(table, partition, MARK_PREFIX + topic.encode())
+        except NotOwnedError:
+            return None
+        next_offset, tp, is_active = next_offset_of(raw), TP(topic, partition), partition in table.owned
+        if is_active and (known := self._app.end(topic, partition)) is not None:
+            self._ends.note(tp, *known)
+        return Freshness(
+            partition, next_offset, self._ends.lag(tp, next_offset), self._ends.current_to_ms(tp, next_offset), is_active
+        )  # fmt: skip
+
+    def seen_through(self, partition: int) -> int:
+        return self._app.consumer.seen_through(TP(self._events_topic, partition)) if partition in self._profiles.owned else 0
+
+    def _raw(self, table: Table[Any], partition: int, key: bytes) -> bytes | None:
+        """The value as the changelog has it, where the partition is owned; otherwise as far as the copy that is here has read it."""
+        if partition not in table.owned and (copy := table.store.opened(partition)) is not None:
+            return copy.get(key)
+        return table.state(partition).read(key)
+
+    def _value(self, table: Table[Any], id: str) -> bytes | None:
+        return self._raw(table, self.partition_of(id), id.encode())
+
     def profile(self, user_id: str) -> Profile | None:
-        raw = self._profiles.state(self.partition_of(user_id)).read(user_id.encode())
+        raw = self._value(self._profiles, user_id)
         return None if raw is None else Profile.FromString(raw)
 
     def neighbours(self, user_id: str) -> list[NeighbourList]:
@@ -78,7 +117,7 @@ class TableViews:
         return self._recommender.as_of_now(entry.update, self.profile(user_id), lambda: self._held(user_id), now_ms)
 
     def outbox_entry(self, user_id: str) -> OutboxEntry | None:
-        raw = self._outbox.state(self.partition_of(user_id)).read(user_id.encode())
+        raw = self._value(self._outbox, user_id)
         return None if raw is None else OutboxEntry.FromString(raw)
 
     def slots(self) -> Collection[str]:
@@ -88,12 +127,15 @@ class TableViews:
         slots = self._recommender.slots
         return self._recommender.select(slots[slot], self.profile(user_id), self._held(user_id), now_ms, explain=explain)
 
+    def select_for_anybody(self, slot: str, now_ms: int) -> Selection:
+        return self._recommender.select(self._recommender.slots[slot], None, None, now_ms)
+
     def _held(self, user_id: str) -> HeldNeighbours | None:
-        raw = self._neighbours.state(self.partition_of(user_id)).read(user_id.encode())
+        raw = self._value(self._neighbours, user_id)
         return None if raw is None else decode_held_neighbours(raw)
 
     def item(self, product_id: str) -> ItemState | None:
-        raw = self._items.state(self.partition_of(product_id)).read(product_id.encode())
+        raw = self._value(self._items, product_id)
         return None if raw is None else decode_item(raw)
 
     def status(self) -> WorkerStatus:
@@ -125,6 +167,17 @@ class TableViews:
         topic = self._profiles.changelog_topic_name
         urls = (self._app.assignor._tps_url.get(TP(topic, p), "").rstrip("/") for p in range(self._partitions))
         return sorted({url for url in urls if url and url != self._advertised_url})
+
+    async def follow_ends(self) -> None:
+        """Know how far behind their logs the copies are that others own, until cancelled."""
+        tables = {self._events_topic: self._profiles, self._visits_topic: self._items}
+        places = [TP(topic, partition) for topic in tables for partition in range(self._partitions)]
+        await self._ends.follow(
+            self._app.reader_client,
+            places,
+            lambda tp: self._app.end(*tp),
+            lambda tp: tables[tp.topic].store.opened(tp.partition) is not None,
+        )
 
     async def report(self) -> None:
         """Keep the gauges of lag and of bytes on disk current, until cancelled."""

@@ -79,7 +79,8 @@ async def test_a_broker_that_is_away_for_ten_seconds_costs_nothing(
     own_apache_kafka: ApacheKafka, tmp_path: Path, invented_log: Path
 ) -> None:
     # A broker that is away is no reason for the watchdog to act, not even for one that is in a hurry.
-    async with fleet_on(own_apache_kafka.bootstrap_servers, tmp_path / "fleet", worker={"watchdog_seconds": BROKER_AWAY_SECONDS / 2}) as fleet:
+    hasty = {"watchdog_seconds": BROKER_AWAY_SECONDS / 2}
+    async with fleet_on(own_apache_kafka.bootstrap_servers, tmp_path / "fleet", worker=hasty) as fleet:
         (worker,) = await fleet.start("a")
         replay = await fleet.replay(invented_log, limit=EVENTS, rate=EVENTS_PER_SECOND)
         await fleet.until_applied(EVENTS // 3)

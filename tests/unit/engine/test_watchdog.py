@@ -145,6 +145,7 @@ class StuckEngine:
         self.tables: Any = Tables({"profiles": table})
         self.sources = {"events": table}
         self.unwritten = Counter({TP("events", 0): 1})
+        self.steps: Counter[str] = Counter()
         self.reader = None
         self.rebalancing = False
         self.conf = SimpleNamespace(broker_heartbeat_interval=3.0, broker_rebalance_timeout=30.0)
@@ -208,3 +209,19 @@ async def test_of_a_fetch_that_brings_nothing_the_leader_is_asked_first() -> Non
         await asyncio.wait({task}, timeout=1.2)
         task.cancel()
         assert len(failures) == expected
+
+
+async def test_an_agent_that_makes_no_step_is_found_and_one_that_is_busy_with_other_partitions_is_let_be() -> None:
+    for goes_on in (True, False):
+        engine = StuckEngine()
+        engine.committer._idle.set()
+        steps = asyncio.ensure_future(_step(engine, goes_on))
+        said = await ends_within(engine, 1.5)
+        steps.cancel()
+        assert ("1 batches of events/0 are with their agent" in said) is not goes_on
+
+
+async def _step(engine: StuckEngine, goes_on: bool) -> None:
+    while goes_on:
+        engine.steps["events"] += 1
+        await asyncio.sleep(0.05)
