@@ -42,6 +42,8 @@ def decode_replies(value: bytes) -> list[Reply]:
     users, places, times = message.user_ids[:], message.list_places[:], message.caused_at_ms[:]
     if not len(users) == len(places) == len(times):
         raise DecodeError("the lists of a tidings.internal.v1.Neighbours must be of one length")
+    if not all(users) or [user_id for user_id in users if user_id.startswith("__")]:
+        raise DecodeError("a user of a tidings.internal.v1.Neighbours has no id, or one that tables keep for themselves")
     if places and max(places) >= len(lists):
         raise DecodeError("a reply of a tidings.internal.v1.Neighbours names a list that is not there")
     if (to_questions := message.answers_to_questions) > len(users):

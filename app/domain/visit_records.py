@@ -168,6 +168,8 @@ def decode_visits(value: bytes) -> VisitRecord:
         raise DecodeError("a visit of a tidings.internal.v1.Visits names a product that is not there")
     if max(max(record.purchases, default=-1), max((visit for visit, _ in record.bought), default=-1)) >= visits:
         raise DecodeError("a purchase of a tidings.internal.v1.Visits names a visit that is not there")
+    if not all(products) or [product_id for product_id in products if product_id.startswith("__")]:
+        raise DecodeError("a product of a tidings.internal.v1.Visits has no id, or one that tables keep for themselves")
     if record.offsets != sorted(record.offsets):
         raise DecodeError("the visits of a tidings.internal.v1.Visits must be in order of their offsets")
     return record

@@ -27,10 +27,11 @@ _Askers = dict[tuple[str, str], int]
 
 
 class FoldItems:
-    """``apply`` is the agent."""
+    """``apply`` is the agent. ``partitions`` are those of the events: nobody could be answered on another."""
 
-    def __init__(self, names: TopicNames) -> None:
+    def __init__(self, names: TopicNames, partitions: int = 2**31) -> None:
         self._names = names
+        self._partitions = partitions
 
     def apply(self, unit: Unit[ItemState]) -> None:
         state = unit.state
@@ -40,6 +41,8 @@ class FoldItems:
         for record in unit.records():
             try:
                 visits = decode_visits(record.value)
+                if visits.source_partition >= self._partitions:
+                    raise DecodeError("a tidings.internal.v1.Visits comes from a partition that is not there")
             except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue

@@ -150,7 +150,7 @@ class ProductsBench(Bench):
 
 class ItemsBench(Bench):
     def __init__(self, number: int = 0) -> None:
-        super().__init__(FoldItems(NAMES).apply, DictState(ITEMS, number=number))
+        super().__init__(FoldItems(NAMES, 4).apply, DictState(ITEMS, number=number))
 
     def item(self, product_id: str) -> ItemState | None:
         return self.state.get(product_id.encode())

@@ -53,13 +53,12 @@ def fuzz_decoders(seconds: float, seed: int, only: str) -> bool:
 
 def fuzz_with_mutations(seconds: float, seed: int, only: str) -> bool:
     from tests.fuzz.decoders import decoders
-    from tests.fuzz.mutation import mutated
 
     chance, deadline, inputs = random.Random(seed), time.monotonic() + seconds, 0
     chosen = {name: decoder for name, decoder in decoders().items() if only in name}
     while time.monotonic() < deadline:
         for name, decoder in chosen.items():
-            data = mutated(decoder.corpus, chance)
+            data = decoder.noise(chance)
             inputs += 1
             try:
                 decoder.check(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -30,7 +31,16 @@ def main() -> None:
             print(f"\n=== decoders: {name} fails by {data[1:]!r}", flush=True)
             raise
 
-    atheris.Setup(sys.argv, one_input)
+    def another(data: bytes, max_size: int, seed: int) -> bytes:
+        """Bytes changed as libFuzzer does, or a message changed at a place of its own."""
+        chance = random.Random(seed)
+        if not data or chance.random() < 0.5:
+            return bytes(atheris.Mutate(data, max_size))
+        place = data[0] % len(chosen)
+        decoder = chosen[place][1]
+        return (bytes([place]) + decoder.noise(chance, data[1:]))[:max_size]
+
+    atheris.Setup(sys.argv, one_input, custom_mutator=another)
     atheris.Fuzz()
 
 

@@ -7,6 +7,7 @@ every worker that owns its partition, again and again.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -55,12 +56,21 @@ from tests.agents.worlds import (
 from tests.contract.destinations import EXAMPLES
 from tests.contract.people import many
 from tests.contract.test_answers_of_noise import ANSWERS
+from tests.fuzz.mutation import mutated, mutated_json, mutated_message
 from tests.unit.delivery.test_commands import command, confirmed, dead
 from tests.unit.domain.product_worlds import change, full
 from tidings.events.v1.event_pb2 import Event
 from tidings.internal.v1.delivery_command_pb2 import DeliveryCommand
 from tidings.internal.v1.destination_state_pb2 import BREAKER_OPEN_ERRORS, DestinationState
+from tidings.internal.v1.neighbours_pb2 import Neighbours
+from tidings.internal.v1.visits_pb2 import Visits
 from tidings.products.v1.product_pb2 import Product
+from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
+from tidings.state.v1.item_pb2 import Item
+from tidings.state.v1.neighbours_pb2 import UserNeighbours
+from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
+from tidings.state.v1.share_pb2 import Share
 
 #: Later than every example.
 NOW_MS = 1_714_300_000_000
@@ -74,6 +84,20 @@ class Decoder:
 
     corpus: list[bytes]
     _check: Callable[[bytes], Any]
+    #: What the inputs are: messages of a kind, or else JSON; and the bytes that stand before it.
+    kind: type[Message] | None = None
+    head: int = 0
+
+    def noise(self, chance: random.Random, known: bytes = b"") -> bytes:
+        """A valid input, or one that is ``known``, changed: at a place of the message, or as bytes where it is none any more."""
+        if not known and chance.random() < 0.5:
+            return mutated(self.corpus, chance)
+        valid = known or chance.choice(self.corpus)
+        head, body = valid[: self.head], valid[self.head :]
+        try:
+            return head + (mutated_json(body, chance) if self.kind is None else mutated_message(self.kind, body, chance))
+        except (DecodeError, ValueError):
+            return mutated(self.corpus, chance)
 
     def check(self, data: bytes) -> None:
         _LOOP.run_until_complete(self._checked(data))
@@ -277,6 +301,7 @@ def check_readings(destination: Destination) -> Callable[[bytes], None]:
 def _is_stable(state: DictState) -> None:
     """Whatever an agent left can be read again, and says the same."""
     for key, value in state.bytes_by_key.items():
+        assert key == SHARE_KEY or (key and not key.startswith(b"__")), "a key that the engine keeps for itself"
         check_codec(SHARE if key == SHARE_KEY else state._codec)(value)
         state._codec_of(key).decode(value)
 
@@ -317,25 +342,27 @@ async def _decoders() -> dict[str, Decoder]:
     shop.feed([Record(NAMES.products, 0, n, NOW_MS, product_key(one), one.SerializeToString()) for n, one in enumerate(products)])
     share = profiles.state.bytes_by_key[SHARE_KEY]
     state = DestinationState(target="inbox", at_ms=NOW_MS, by="w", breaker=BREAKER_OPEN_ERRORS, reason="no", until_ms=NOW_MS + 1)
+    asked = questions_record(0, ("anna", "shoe")).value or b""
     bodies = [orjson.dumps(answer) for answers in ANSWERS.values() for answer in answers] + [orjson.dumps(a) for a in _FIELD_ANSWERS]
     answers = [bytes([status]) + body for status in range(len(_STATUSES)) for body in bodies]
     return {
-        "event": Decoder(_encoded(events), check_event),
-        "product": Decoder(_encoded(products), check_product),
+        "event": Decoder(_encoded(events), check_event, Event),
+        "product": Decoder(_encoded(products), check_product, Product),
         "delivery command": Decoder(
-            _encoded([command("retry"), command("drop", user="bob"), command("resync", user="bob")]), check_delivery_command
+            _encoded([command("retry"), command("drop", user="bob"), command("resync", user="bob")]), check_delivery_command,
+            DeliveryCommand,
         ),
-        "visits": Decoder([*visits, questions_record(0, ("anna", "shoe")).value or b""], check_visits),
-        "neighbours": Decoder(replies, check_neighbours),
-        "destination state": Decoder(_encoded([state]), check_destination_state),
-        "profiles changelog": Decoder([v for k, v in profiles.state.bytes_by_key.items() if k != SHARE_KEY], check_codec(PROFILES)),
-        "items changelog": Decoder(list(items.state.bytes_by_key.values()), check_codec(ITEMS)),
-        "neighbours changelog": Decoder(list(neighbours.state.bytes_by_key.values()), check_codec(NEIGHBOURS)),
-        "products changelog": Decoder(list(shop.state.bytes_by_key.values()), check_codec(PRODUCTS)),
-        "outbox changelog": Decoder(_encoded([dead(), confirmed(), dead(blocked=True)]), check_outbox),
-        "share": Decoder([share], check_share),
+        "visits": Decoder([*visits, asked], check_visits, Visits),
+        "neighbours": Decoder(replies, check_neighbours, Neighbours),
+        "destination state": Decoder(_encoded([state]), check_destination_state, DestinationState),
+        "profiles changelog": Decoder([profiles.state.bytes_by_key[b"anna"]], check_codec(PROFILES), Profile),
+        "items changelog": Decoder(list(items.state.bytes_by_key.values()), check_codec(ITEMS), Item),
+        "neighbours changelog": Decoder(list(neighbours.state.bytes_by_key.values()), check_codec(NEIGHBOURS), UserNeighbours),
+        "products changelog": Decoder(list(shop.state.bytes_by_key.values()), check_codec(PRODUCTS), CatalogEntry),
+        "outbox changelog": Decoder(_encoded([dead(), confirmed(), dead(blocked=True)]), check_outbox, OutboxEntry),
+        "share": Decoder([share], check_share, Share),
         "events over HTTP": Decoder([orjson.dumps(example) for example in EVENT_EXAMPLES.values()], check_body(event_from_json)),
         "products over HTTP": Decoder([orjson.dumps(example) for example in PRODUCT_EXAMPLES.values()], check_body(product_from_json)),
         "changes over HTTP": Decoder([orjson.dumps(e) for e in PRODUCT_CHANGE_EXAMPLES.values()], check_body(product_change_from_json)),
-        **{f"answer of {kind}": Decoder(answers, check_readings(destination)) for kind, destination in EXAMPLES.items()},
+        **{f"answer of {kind}": Decoder(answers, check_readings(destination), head=1) for kind, destination in EXAMPLES.items()},
     }

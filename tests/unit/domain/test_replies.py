@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from app.domain.replies import decode_replies, encode_replies
 from tidings.internal.v1.neighbours_pb2 import Neighbours
 
-REPLIES = st.tuples(st.text(max_size=5), st.sampled_from([b"", b"one list", b"another"]), st.integers(0, 1 << 42), st.booleans())
+USERS = st.text(min_size=1, max_size=5).filter(lambda user_id: not user_id.startswith("__"))
+REPLIES = st.tuples(USERS, st.sampled_from([b"", b"one list", b"another"]), st.integers(0, 1 << 42), st.booleans())
 
 
 @given(st.lists(REPLIES, max_size=20))
@@ -41,6 +42,8 @@ def test_a_record_with_more_answers_to_questions_than_replies_is_not_read():
         ({"caused_at_ms": [1, 2]}, "one length"),
         ({"list_places": [1]}, "not there"),
         ({"lists": []}, "not there"),
+        ({"user_ids": [""]}, "no id"),
+        ({"user_ids": ["__share"]}, "keep for themselves"),
     ],
 )
 def test_a_record_whose_lists_do_not_fit_together_is_not_read(broken, why):
