@@ -50,10 +50,15 @@ class Limiter:
         self._free_taken = 0
 
     def wait_ms(self, people: int = 1) -> int:
-        """How long a request with so many people has to wait; 0: it may go now. Ask again then: something may have changed."""
+        """How long a request with so many people has to wait; 0: it may go now. Ask again then: something may have changed.
+
+        To be asked after each change of the share too, or one that comes back as it was goes unnoticed.
+        """
         if self._is_free:
             return 0
         now_ms, share = self._clock(), self._share()
+        for account in self._accounts:
+            account.owns(share, now_ms)
         if share <= 0:
             return NO_SHARE_MS
         wait_ms = max(self._paused_until_ms - now_ms, self._learned.wait_ms(now_ms, share))
@@ -161,7 +166,7 @@ class Account:
         if not count:
             return 0
         self._forget(now_ms)
-        growing = self._growing(share, now_ms)
+        growing = self._grown(now_ms)
         room = _whole(self.window.amount * growing)
         if count > _whole(amount):
             # Larger than what this worker may send in a window: it goes alone, and takes as many windows as it needs.
@@ -193,21 +198,20 @@ class Account:
         while self._taken and not now_ms < self._taken[0][0] <= latest_ms:
             self._used -= self._taken.popleft()[1]
 
-    def _growing(self, share: float, now_ms: int) -> float:
-        """The share that counts now. A smaller one counts at once; a larger one not for the time of a burst, and then more and more, until
+    def owns(self, share: float, now_ms: int) -> None:
+        """This worker's share. A smaller one counts at once; a larger one not for the time of a burst, and then more and more, until
         a window has passed: what the former owner took falls out of the window meanwhile. A new process begins with none.
         """
         if share != self._share:
             self._share_before = min(self._grown(now_ms), share)
             self._share, self._changed_at_ms = share, now_ms
         self._changed_at_ms = min(self._changed_at_ms, now_ms)
-        return self._grown(now_ms)
 
     def _grown(self, now_ms: int) -> float:
         since_ms = now_ms - self._changed_at_ms
         if since_ms >= self._ms:
             return self._share
-        grown = max(0.0, (since_ms - self._burst_ms) / (self._ms - self._burst_ms))
+        grown = max(0.0, since_ms - self._burst_ms) / self._ms  # the former owner's last burst stays to the end
         return self._share_before + grown * (self._share - self._share_before)
 
 
