@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -41,9 +42,9 @@ def own_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
         yield kafka
 
 
-def on_apache_kafka(directory: Path, doors: Doors | None = None) -> ApacheKafka:
+def on_apache_kafka(directory: Path, doors: Doors | None = None, nodes: Literal[1, 3] = 1) -> ApacheKafka:
     """One that is not started yet; the test is skipped where it cannot be."""
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             pytest.skip(f"Apache Kafka needs {program}: on Debian, apt-get install default-jre-headless maven")
-    return ApacheKafka(directory, doors=doors)
+    return ApacheKafka(directory, nodes, doors=doors)

@@ -44,6 +44,8 @@ _RETRIED = (
     kafka_errors.RequestTimedOutError,
     kafka_errors.KafkaConnectionError,
 )
+#: How a broker says that it gives no producer ids at all; the embedded one does so with the first.
+_NO_SUCH_THING = (kafka_errors.UnknownError, kafka_errors.UnsupportedVersionError, kafka_errors.IncompatibleBrokerVersion)
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,15 @@ class Writer:
         )
 
     async def _broker_gives_producer_ids(self) -> bool:
+        """Raises BrokerError when there is no telling: one that gives none now may do so when its coordinator is back."""
         probe = self._new_producer(enable_idempotence=False)
         await probe.start()
         try:
             await self._init_producer_id(probe, f"{self._application_id}-probe")
-        except (BrokerError, kafka_errors.KafkaError):
+        except _NO_SUCH_THING:
             return False
+        except kafka_errors.KafkaError as exc:
+            raise BrokerError(f"the broker was asked for a producer id and refused: {exc!r}") from exc
         finally:
             await probe.stop()
         return True

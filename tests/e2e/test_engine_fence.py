@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.cli.embedded_broker import EmbeddedBroker
 from app.engine.fence import MAX_BATCH_BYTES
 from app.errors import BrokerError, FencedError, ProduceError
 from tests.brokers.apache_kafka import ApacheKafka
+from tests.conftest import on_apache_kafka
 from tests.e2e.engine_worlds import contents, make_topics, own_name, writer_of
 
 
@@ -139,6 +141,21 @@ async def test_a_writer_stops_in_time_though_the_broker_takes_nothing(own_apache
             await asyncio.sleep(0.2)
             waiting.cancel()
         kafka.resume()
+
+
+@pytest.mark.kafka
+async def test_a_broker_whose_coordinator_is_away_is_not_taken_for_one_without_producer_ids(tmp_path: Path) -> None:
+    """Or a worker that starts then would be told to go on unfenced, and would, where that is allowed."""
+    kafka = on_apache_kafka(tmp_path / "kafka", nodes=3).start()
+    try:
+        kafka.kill(1)
+        kafka.kill(2)
+        for allow_unfenced in (False, True):
+            with pytest.raises(BrokerError, match=r"no producer id for .* within 2 s"):
+                async with writer_of(kafka, own_name(), allow_unfenced=allow_unfenced, request_timeout_seconds=2):
+                    pass
+    finally:
+        kafka.kill(0)  # alone it would wait for the others before it stops
 
 
 @pytest.mark.embedded

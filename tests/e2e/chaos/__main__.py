@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
             print(f"seed {plan.seed}", *(f"{step.at_seconds:7.1f} s  {step}" for step in plan.steps), sep="\n")
         return
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what the bystander's own clients say of stopped brokers is no news
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # brokers are ended and disks unmounted then too
     directory = Path(tempfile.mkdtemp(prefix="tidings-chaos-"))
     totals: Counter[str] = Counter()
     exact = sum(_run(plan, directory / str(plan.seed), totals, keep=options.keep) for plan in plans)

@@ -21,7 +21,7 @@ from tests.e2e.invented_log import write_invented_log
 ONLINE_RETAIL = BOLCOM.parents[1] / "online_retail" / "events.parquet"
 #: By turns; where they are not at hand, one is invented.
 LOGS = (ONLINE_RETAIL, BOLCOM)
-#: After the last fault, all are to be at work again within this.
+#: All are to be at work within this, at the start and after the last fault.
 HEALED_SECONDS = 120.0
 
 
@@ -79,10 +79,10 @@ async def chaos_run(directory: Path, plan: Plan) -> Report:
 async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -> Report:
     for worker in victims.first:
         await worker.start()
-    await fleet.shared_among(*victims.first)
+    await fleet.shared_among(*victims.first, seconds=HEALED_SECONDS, each_has_some=False)
     log = plan.log or write_invented_log(fleet.directory / "invented.jsonl", plan.events)
     replay = await fleet.replay(log, limit=plan.events, rate=plan.events_per_second)
-    await fleet.until_applied(1)
+    await fleet.until_applied(1, HEALED_SECONDS)
     timeline.begin()
     try:
         async with asyncio.TaskGroup() as group:
@@ -91,7 +91,7 @@ async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
     timeline.note("no more faults")
-    await fleet.shared_among(*victims.first, seconds=HEALED_SECONDS)
+    await fleet.shared_among(*victims.first, seconds=HEALED_SECONDS, each_has_some=False)
     timeline.note("the three workers own all partitions")
     await replay.done()
     verdict = await fleet.exact(plan.events, clocks_were_right=not timeline.done[Kind.CLOCK])
