@@ -179,13 +179,22 @@ def _read_job(job: str, parts: Sequence[Part], answer: Any) -> JobReading:
         case "queued" | "processing":
             return Running(POLL_MS)
         case "complete" if attributes.get("failed_count") == 0:
-            return PerPerson((Confirmed(),) * len(parts))
+            return _read_counts(parts, attributes)
         case "complete":
             return Running(0, f"{job}{_ERRORS}{max(0, int_at(attributes, 'failed_count'))}")
         case "":
             return Unavailable("200: the answer names no status of the job")
         case status:
             return retry_all(len(parts), f"the job is {words_of(status)}")
+
+
+def _read_counts(parts: Sequence[Part], attributes: dict[str, Any]) -> JobReading:
+    """Nobody failed; then everybody was imported, unless the counts say that some were left out without a word."""
+    completed, total = int_at(attributes, "completed_count"), int_at(attributes, "total_count")
+    if "completed_count" not in attributes or completed >= total:
+        return PerPerson((Confirmed(),) * len(parts))
+    reason = f"the job is complete with {completed} of {total} people, and none failed"
+    return Split(reason) if len(parts) > 1 else retry_all(len(parts), reason)
 
 
 def _read_errors(parts: Sequence[Part], answer: Any, failed: int) -> JobReading:

@@ -105,7 +105,7 @@ class Mailchimp:
         """A problem document says why in title and detail. A success shows the member: with our fields, or they are not there."""
         answer = json_of(response)
         if 200 <= response.status <= 299:
-            return self._read_member(parts[0], answer) if answer else retry_all(len(parts), f"{response.status} without a member")
+            return self._read_member(parts[0], response, answer)
         said = f"{text_at(answer, 'title')} {text_at(answer, 'detail')}".lower()
         reason = _problem(response, answer)
         match response.status:
@@ -167,9 +167,11 @@ class Mailchimp:
     def _time_tag(self) -> str:
         return f"{self.field_prefix}S_AT".upper()
 
-    def _read_member(self, part: Part, member: object) -> Reading:
+    def _read_member(self, part: Part, response: Response, member: object) -> Reading:
         """Mailchimp leaves out what it has no merge field for, and says 200: then the answer shows the member without it."""
-        shown = dict_at(member, "merge_fields")
+        shown = member.get("merge_fields") if isinstance(member, dict) else None
+        if not isinstance(shown, dict):
+            return retry_all(1, f"{response.status} without a member")
         written = dict_at(orjson.loads(part.body), "merge_fields")
         missing = [tag for tag, value in written.items() if value and tag not in shown]
         if shown and missing:

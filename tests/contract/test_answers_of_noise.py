@@ -93,7 +93,7 @@ def _check(kind: str, reading: JobReading, *, may_confirm: bool) -> None:
             assert_never(reading)
 
 
-@pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.parametrize("kind", sorted(EXAMPLES.keys() - {"webhook"}))
 def test_a_megabyte_of_random_bytes_confirms_nobody(kind: str) -> None:
     source = random.Random(7)
     for body in (source.randbytes(1_000_000), b"[" * 1_000_000, b'{"data":' * 10_000, b'"' + b"\\u0000" * 100_000 + b'"'):

@@ -179,6 +179,11 @@ def test_a_job_without_failures_confirms_everyone() -> None:
     assert _read_poll("j", _job("complete")) == PerPerson((Confirmed(),) * 3)
 
 
+def test_a_job_that_is_complete_with_fewer_people_than_it_had_confirms_nobody() -> None:
+    answer = {"data": {"attributes": {"status": "complete", "failed_count": 0, "completed_count": 2, "total_count": 3}}}
+    assert _read_poll("j", answer) == Split("the job is complete with 2 of 3 people, and none failed")
+
+
 def test_a_cancelled_job_and_one_that_is_forgotten_did_nothing() -> None:
     assert _read_poll("j", _job("cancelled")) == PerPerson((Retry("the job is cancelled"),) * 3)
     gone = _read_poll("j", {"errors": []}, status=404)

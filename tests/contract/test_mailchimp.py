@@ -105,7 +105,7 @@ def test_a_field_that_the_member_does_not_show_is_not_there_and_stops_the_destin
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"<html>"])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"<html>", b'"done"', b"[1]", b'{"id":"x"}', b'{"merge_fields":"REC1_ID"}'])
 def test_a_success_without_a_member_confirms_nothing(body: bytes) -> None:
     reading = mailchimp.read(parts_of(ann()), Response(200, {}, body, 0))
     assert reading == PerPerson((Retry("200 without a member"),))
