@@ -14,6 +14,7 @@ from app.delivery.claiming import Claims
 from app.delivery.kit import Kit
 from app.delivery.ledger import MAX_USERS_PER_WRITE, Change
 from app.destinations.outcomes import (
+    CONFIRMED,
     Accepted,
     Confirmed,
     Down,
@@ -46,11 +47,10 @@ class Settler:
         could learn from).
         """
         kit = self._kit
+        if reading is CONFIRMED and len(claims) == 1 and era is not None:  # what happens most, by the shortest way
+            self._confirm_one(claims[0], era)
+            return
         match reading:
-            case PerPerson((Confirmed() as outcome,)) if len(claims) == 1:  # what happens most, by the shortest way
-                self.answered(era)
-                kit.pace.confirmed(now_ms := kit.clock())
-                self._record_one(claims[0], self._change(claims[0], outcome, now_ms))
             case PerPerson(outcomes):
                 self.answered(era)
                 self.settle_all(claims, parts, outcomes)
@@ -78,6 +78,20 @@ class Settler:
     def settle_one(self, claim: Claim, outcome: PersonOutcome) -> None:
         """Of somebody for whom there was no request, or nobody else in it."""
         self._record_one(claim, self._change(claim, outcome, self._kit.clock()))
+
+    def _confirm_one(self, claim: Claim, era: int) -> None:
+        """Nobody else is in the request."""
+        kit = self._kit
+        now_ms = kit.clock()
+        kit.breaker.succeeded(era)
+        kit.limiter.succeeded()
+        kit.pace.confirmed(now_ms)
+        kit.gauges.count("confirmed")
+        self._record_one(claim, partial(self._confirm, claim.version, now_ms, claim.digest))
+
+    def _confirm(self, version: int, now_ms: int, digest: int, entry: OutboxEntry) -> None:
+        if since_ms := outbox.confirm(entry, self._kit.name, version, now_ms, digest):
+            self._kit.gauges.delivered(now_ms - since_ms)
 
     def suppress(self, claim: Claim) -> None:
         """The target has just this: nothing is sent."""
@@ -174,12 +188,7 @@ class Settler:
         match outcome:
             case Confirmed():
                 gauges.count("confirmed")
-
-                def confirm(entry: OutboxEntry) -> None:
-                    if since_ms := outbox.confirm(entry, name, version, now_ms, digest):
-                        gauges.delivered(now_ms - since_ms)
-
-                return confirm
+                return partial(self._confirm, version, now_ms, digest)
             case Accepted(job):
                 gauges.count("accepted")
                 return lambda entry: outbox.accept(entry, name, version, job, digest, now_ms)
