@@ -329,7 +329,7 @@ def test_without_a_limit_a_request_costs_next_to_nothing() -> None:
         limiter.took(1)
         limiter.succeeded()
 
-    nanoseconds = min(timeit.repeat(one, number=2_000, repeat=20)) / 2_000 * 1e9
+    nanoseconds = min(timeit.repeat(one, timer=time.process_time, number=5_000, repeat=10)) / 5_000 * 1e9
     print(f"{nanoseconds:.0f} ns")
     assert nanoseconds < 3_000
 
