@@ -3,8 +3,8 @@
 Nothing is known, and nothing limited, before the first throttling. Each *incident* (a throttling, and those that follow before a probe
 succeeds) shows anew where the *ceiling* is. Below it requests are spaced evenly; the rate comes quickly up to just below the ceiling, rests
 there, as long as the time since the incident before suggests, and then feels its way across: first slowly, and, once well above where it
-was throttled before, faster and faster. So a limit that was halved costs a few throttled requests, one that was doubled is found within one or
-two minutes, and one that stays as it is costs one incident in half a minute.
+was throttled before, faster and faster. So a limit that was halved costs a few throttled requests, one that was doubled is found within a
+minute or two, and one that stays as it is costs one incident in half a minute.
 """
 
 from __future__ import annotations
