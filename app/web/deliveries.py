@@ -49,7 +49,7 @@ class Deliveries:
                 return UNKNOWN_USER
             return deliveries_json(user_id, entry if entry is not None else OutboxEntry(), self._clock())
 
-        return await self._owners.answer(request, user_id, here)
+        return await self._owners.answer(request, user_id, here, ranked=True)
 
 
 #: What is counted on each worker.

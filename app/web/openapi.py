@@ -6,12 +6,14 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from app.web.openapi_freshness import AFTER, FRESHNESS_HEADERS, MAX_STALENESS
 from app.web.openapi_products import PRODUCT_CHANGE_EXAMPLES, PRODUCT_EXAMPLES
 from app.web.openapi_schemas import EVENT_EXAMPLES, SCHEMAS
 
 _DESCRIPTION = """Tidings keeps a live profile and product recommendations for every email subscriber.
 
-Any worker answers for any user: it asks the owner of the user's partition where it is another. Times are ISO 8601 in UTC with
+Any worker answers for any user: it asks the owner of the user's partition where it is another. While a partition moves, or its owner does
+not answer, a copy answers; the headers of each answer say whose word it is and how current. Times are ISO 8601 in UTC with
 milliseconds; `null` means never or not known. Every error is an RFC 9457 problem document; `type` is stable, `detail` is for people."""
 
 _INGEST_DESCRIPTION = """One JSON event, an array of events, or one event per line (`application/x-ndjson`).
@@ -87,7 +89,9 @@ _PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "TooLarge": ("Too many bytes or events for one request.", {}),
     "UnsupportedMediaType": ("The Content-Type is none of those that are taken.", {}),
     "NotTheOwner": ("Only between workers: forwarded once, and to the wrong one.", {}),
-    "Unavailable": ("Kafka does not answer, or the partition is moving. Try again.", _RETRY),
+    "Unavailable": (
+        "Kafka does not answer, the partition is moving, or no answer is as current as was asked for. Try again.", _RETRY,
+    ),
 }
 
 
@@ -145,7 +149,9 @@ def _paths() -> dict[str, Any]:
                 [
                     user,
                     _parameter("query", "include", "`neighbours`: with what other people's behaviour taught.", {"enum": ["neighbours"]}),
+                    MAX_STALENESS, AFTER,
                 ],
+                FRESHNESS_HEADERS,
             )
         },
         "/v1/users/{user_id}/recommendations": {
@@ -155,11 +161,15 @@ def _paths() -> dict[str, Any]:
                 "What the user would see now, and why: the list that was published, or with slot or explain the one of this moment",
                 {"oneOf": [_ref("Recommendations"), _ref("Selection")]},
                 reads,
-                [user, _limit(50, 50), _SLOT, _EXPLAIN],
+                [user, _limit(50, 50), _SLOT, _EXPLAIN, MAX_STALENESS, AFTER],
+                FRESHNESS_HEADERS,
             )
         },
         "/v1/users/{user_id}/deliveries": {
-            "get": _get("deliveries", "views", "How the user stands at each destination", _ref("Deliveries"), reads, [user])
+            "get": _get(
+                "deliveries", "views", "How the user stands at each destination", _ref("Deliveries"), reads, [user, MAX_STALENESS, AFTER],
+                FRESHNESS_HEADERS,
+            )
         },
         "/v1/destinations": {
             "get": _get(
@@ -174,7 +184,8 @@ def _paths() -> dict[str, Any]:
                 "The products that go with a product",
                 _ref("Neighbours"),
                 reads,
-                [product, _limit(20, 100)],
+                [product, _limit(20, 100), MAX_STALENESS],
+                FRESHNESS_HEADERS,
             )
         },
         "/healthz": {"get": _open("healthz", "Is the process alive? 503 asks for a restart", "Alive")},
@@ -248,15 +259,17 @@ def _post_events() -> dict[str, Any]:
 
 
 def _get(
-    name: str, tag: str, summary: str, schema: dict[str, Any], problems: dict[str, str], parameters: list[dict[str, Any]]
+    name: str, tag: str, summary: str, schema: dict[str, Any], problems: dict[str, str], parameters: list[dict[str, Any]],
+    headers: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    answer = {"description": summary, "content": {"application/json": {"schema": schema}}, **({"headers": headers} if headers else {})}
     return {
         "operationId": name,
         "tags": [tag],
         "summary": summary,
         "security": [{"token": []}],
         "parameters": parameters,
-        "responses": {"200": {"description": summary, "content": {"application/json": {"schema": schema}}}, **_responses(problems)},
+        "responses": {"200": answer, **_responses(problems)},
     }
 
 

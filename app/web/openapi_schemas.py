@@ -258,6 +258,10 @@ SCHEMAS: dict[str, Any] = {
                 }),
                 "Only with explain=true: what was proposed and is not shown, at most 100.",
             ),
+            "fallback_because": {
+                "enum": ["partition-moving", "owner-unreachable", "not-the-owner", "too-stale"],
+                "description": "Only with max_staleness_ms, where nobody knows the person well enough: the list is anybody's.",
+            },
         },
         ["user_id", "slot", "known", "current_to", "ranked_at", "recommendations"],
     ),

@@ -11,7 +11,8 @@ from app.domain.catalog import Catalog
 from app.domain.items import MAX_NEIGHBOURS, REPLY_NEIGHBOURS
 from app.domain.validation import MAX_PRODUCT_ID_BYTES, MAX_USER_ID_BYTES
 from app.streams.recommender import PUBLISHED
-from app.web.owners import Owners
+from app.web.freshness import SERVED_BY
+from app.web.owners import HOP_HEADER, NOBODY_KNOWS, Owners, json_response, problem_of
 from app.web.problems import FieldError, Problem, Refusal
 from app.web.representations import item_json, profile_json, recommendations_json, removed_json, selection_json
 from app.web.views import Views
@@ -21,7 +22,7 @@ MAX_RECOMMENDATIONS = 50
 
 
 class Reads:
-    """The handlers of GET /v1/users/... and /v1/items/...; each answer is of acknowledged state."""
+    """The handlers of GET /v1/users/... and /v1/items/...; each answer is of acknowledged state, and says how current that is."""
 
     def __init__(self, views: Views, owners: Owners, catalog: Catalog, clock: Callable[[], int]) -> None:
         self._views = views
@@ -62,7 +63,20 @@ class Reads:
             document = selection_json(user_id, name, profile, selection, limit, self._catalog, now_ms)
             return document | {"removed": removed_json(selection, self._catalog)} if explain else document
 
-        return await self._owners.answer(request, user_id, selected if slot or explain else published)
+        answer = await self._owners.answer(request, user_id, selected if slot or explain else published, ranked=not (slot or explain))
+        is_wanted = slot and "max_staleness_ms" in request.query and HOP_HEADER not in request.headers
+        if slot and is_wanted and (why := problem_of(answer)) in NOBODY_KNOWS:
+            return self._fallback(user_id, slot, limit, why)
+        return answer
+
+    def _fallback(self, user_id: str, slot: str, limit: int, why: str) -> web.StreamResponse:
+        """What anybody gets, where nobody knows the person well enough: a place is to be filled."""
+        now_ms = self._clock()
+        selection = self._views.select_for_anybody(slot, now_ms)
+        document = selection_json(user_id, slot, None, selection, limit, self._catalog, now_ms)
+        response = json_response(document | {"fallback_because": why})
+        response.headers[SERVED_BY] = "fallback"
+        return response
 
     def _slot(self, request: web.Request) -> str | None:
         name = request.query.get("slot")
@@ -78,7 +92,7 @@ class Reads:
             item = self._views.item(product_id)
             return _UNKNOWN_ITEM if item is None else item_json(item, limit)
 
-        return await self._owners.answer(request, product_id, here)
+        return await self._owners.answer(request, product_id, here, self._views.item_freshness)
 
 
 UNKNOWN_USER = Problem(404, "unknown-user", "no event of this user was applied")

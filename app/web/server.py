@@ -68,7 +68,7 @@ def build_web(
     ``publisher`` writes events and ``products`` the products topic; ``catalog`` is this worker's copy of what became of the latter.
     """
     access = Access(settings.tokens)
-    owners = Owners(views, settings.http.forward_timeout_seconds)
+    owners = Owners(views, settings.http.forward_timeout_seconds, clock)
     intake = Intake(settings.http, clock, body_timeout_seconds)
     ingest = Ingest(publisher, intake)
     shop = Products(products, catalog, intake)

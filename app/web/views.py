@@ -8,7 +8,7 @@ from typing import Protocol
 from app.delivery.status import LineStatus
 from app.domain.items import ItemState
 from app.domain.slots import Selection
-from app.streams.location import Location, WorkerStatus
+from app.streams.location import Freshness, Location, WorkerStatus
 from app.streams.publisher import Position, Record
 from tidings.events.v1.event_pb2 import Event
 from tidings.state.v1.neighbours_pb2 import NeighbourList
@@ -22,12 +22,22 @@ class Views(Protocol):
 
     The lookups answer for acknowledged state only, return None for an unknown key, and raise NotOwnedError when the
     partition left between ``locate`` and the lookup. What they return is the caller's to read, not to change.
+    Of a partition that another worker owns they answer from the copy that is here, if there is one: ``freshness`` says so.
     """
 
     def partition_of(self, key: str) -> int:
         """The partition of a user id or product id."""
 
     def locate(self, partition: int) -> Location: ...
+
+    def freshness(self, partition: int) -> Freshness | None:
+        """How far what is here of a users' partition is; None: nothing is."""
+
+    def item_freshness(self, partition: int) -> Freshness | None:
+        """The same of an items' partition."""
+
+    def seen_through(self, partition: int) -> int:
+        """The offset after the last event of which all that follows is done, its user's ranking too; 0 where that is not known."""
 
     def profile(self, user_id: str) -> Profile | None: ...
 
@@ -45,6 +55,9 @@ class Views(Protocol):
 
     def select(self, user_id: str, slot: str, now_ms: int, *, explain: bool) -> Selection:
         """The list of a slot as it is at this moment, for anybody; with ``explain`` also what was removed from it."""
+
+    def select_for_anybody(self, slot: str, now_ms: int) -> Selection:
+        """What somebody gets there of whom nothing is known."""
 
     def item(self, product_id: str) -> ItemState | None: ...
 

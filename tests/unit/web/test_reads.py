@@ -193,7 +193,7 @@ async def test_reading_needs_the_scope_read():
 
 
 async def test_a_partition_that_is_moving_or_has_just_left_gets_503_with_retry_after():
-    for views in (FakeViews(location=Moving("a rebalance is under way")), FakeViews(left=True)):
+    for views in (FakeViews(copy=None, location=Moving("a rebalance is under way")), FakeViews(left=True)):
         async with world(views=views) as w:
             status, document, answer = await w.get("/v1/users/u1")
             assert status == 503

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -19,7 +19,7 @@ from app.domain.rules import Rules
 from app.domain.slots import Selection, slots_of
 from app.errors import BrokerError, NotOwnedError
 from app.settings import Settings, TokenSettings
-from app.streams.location import Here, Location, WorkerStatus
+from app.streams.location import Freshness, Here, Location, WorkerStatus
 from app.streams.publisher import Position, Record, partition_of
 from app.streams.recommender import Recommender
 from app.web.server import WebServer, build_web
@@ -48,6 +48,9 @@ class FakeViews:
     left: bool = False
     lines: list[LineStatus] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    #: None: nothing of any partition is here.
+    copy: Freshness | None = field(default_factory=lambda: Freshness(7, 100, 0, NOW_MS, True))
+    seen: int = 0
     recommender: Recommender = field(
         default_factory=lambda: Recommender(lambda: GlobalModels.of([]), NO_CATALOG, slots_of(Settings()), Rules())
     )
@@ -57,6 +60,14 @@ class FakeViews:
 
     def locate(self, partition: int) -> Location:
         return self.location
+
+    def freshness(self, partition: int) -> Freshness | None:
+        return None if self.copy is None else replace(self.copy, partition=partition)
+
+    item_freshness = freshness
+
+    def seen_through(self, partition: int) -> int:
+        return self.seen
 
     def profile(self, user_id: str) -> Profile | None:
         self._check()
@@ -80,6 +91,9 @@ class FakeViews:
     def select(self, user_id: str, slot: str, now_ms: int, *, explain: bool) -> Selection:
         self._check()
         return self.recommender.select(self.recommender.slots[slot], self.profiles.get(user_id), None, now_ms, explain=explain)
+
+    def select_for_anybody(self, slot: str, now_ms: int) -> Selection:
+        return self.recommender.select(self.recommender.slots[slot], None, None, now_ms)
 
     def item(self, product_id: str) -> ItemState | None:
         self._check()

@@ -1,0 +1,38 @@
+"""From where a log ended, and when, follows how old a copy is."""
+
+from __future__ import annotations
+
+from faust.types import TP
+
+from app.engine.log_ends import MAX_ENDS, LogEnds
+
+EVENTS = TP("events", 3)
+
+
+def test_a_copy_is_current_to_the_last_moment_at_which_it_held_all_there_was() -> None:
+    ends = LogEnds()
+    for end, at_ms in ((10, 1000), (10, 2000), (15, 3000), (15, 4000), (20, 5000)):
+        ends.note(EVENTS, end, at_ms)
+    known = {offset: (ends.current_to_ms(EVENTS, offset), ends.lag(EVENTS, offset)) for offset in (9, 10, 14, 15, 19, 20, 25)}
+    assert known == {9: (None, 11), 10: (2000, 10), 14: (2000, 6), 15: (4000, 5), 19: (4000, 1), 20: (5000, 0), 25: (5000, 0)}
+
+
+def test_of_a_log_that_nobody_asked_about_nothing_is_known() -> None:
+    ends = LogEnds()
+    assert ends.current_to_ms(EVENTS, 10) is None
+    assert ends.lag(EVENTS, 10) is None
+
+
+def test_an_end_that_is_understated_or_comes_late_changes_nothing() -> None:
+    ends = LogEnds()
+    for end, at_ms in ((10, 2000), (8, 3000), (12, 1000)):
+        ends.note(EVENTS, end, at_ms)
+    assert (ends.current_to_ms(EVENTS, 10), ends.lag(EVENTS, 10)) == (2000, 0)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    ends = LogEnds()
+    for n in range(MAX_ENDS + 50):
+        ends.note(EVENTS, n, n)
+    assert ends.current_to_ms(EVENTS, 49) is None
+    assert ends.current_to_ms(EVENTS, 50) == 50
