@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
@@ -22,6 +22,8 @@ from app.errors import NotOwnedError
 
 #: How soon a user comes again who is due, but whose attempt was not possible: the outbox and what is rendered disagree for the moment.
 DISAGREEMENT_MS = 1_000
+#: As many people as one worker can have in flight, and some of others'.
+MAX_ODD_MARKS = 20_000
 
 _by_partition = attrgetter("turn.partition")
 
@@ -53,13 +55,31 @@ class Kit:
     spawn: Callable[[Coroutine[None, None, None]], object]
     #: There may be something to do.
     wake: Callable[[], None]
+    #: User → a mark that ends later than it could by a right clock, and since when it is known.
+    odd_marks: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def next_step(self, turn: Turn, now_ms: int) -> outbox.Step | None:
         """What the outbox says about the user whose turn it is; None: the user is another worker's."""
         try:
-            return outbox.next_step(self.store.entry(turn.partition, turn.user_id), self.name, now_ms)
+            entry = self.store.entry(turn.partition, turn.user_id)
         except NotOwnedError:
             return None
+        delivery = outbox.delivery_of(entry, self.name) if entry else None
+        if delivery is None:
+            return outbox.NotDue()
+        return outbox.step_of(delivery, now_ms, self._seen_for_ms(turn.user_id, delivery.in_flight_until_ms, now_ms))
+
+    def _seen_for_ms(self, user_id: str, mark_until_ms: int, now_ms: int) -> int:
+        """For how long a mark is known to be there that ends later than any request: its author's clock was ahead. Others: 0."""
+        if mark_until_ms <= now_ms + outbox.MAX_FLIGHT_MS:
+            return 0
+        known_until_ms, since_ms = self.odd_marks.get(user_id, (0, now_ms))
+        if known_until_ms != mark_until_ms:
+            if len(self.odd_marks) >= MAX_ODD_MARKS:
+                self.odd_marks.clear()  # they are waited for once more
+            since_ms = now_ms
+            self.odd_marks[user_id] = mark_until_ms, since_ms
+        return max(0, now_ms - since_ms)
 
     def end_turn(self, turn: Turn, *, not_before_ms: int = 0, first: bool = False) -> None:
         """Due again, at once or later, or out of the lane."""

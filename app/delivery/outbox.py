@@ -67,8 +67,8 @@ def next_step(entry: OutboxEntry | None, target: str, now_ms: int) -> Step:
     return _NOT_DUE if delivery is None else step_of(delivery, now_ms)
 
 
-def step_of(delivery: Delivery, now_ms: int) -> Step:
-    """The same for the target's side of the entry."""
+def step_of(delivery: Delivery, now_ms: int, seen_for_ms: int = 0) -> Step:
+    """The same for the target's side of the entry. ``seen_for_ms``: for how long its mark is known to be there."""
     in_flight_until_ms = delivery.in_flight_until_ms
     if in_flight_until_ms and delivery.job:
         until_ms = min(in_flight_until_ms, now_ms + MAX_JOB_MS)
@@ -78,7 +78,8 @@ def step_of(delivery: Delivery, now_ms: int) -> Step:
     if not (is_behind or delivery.resync_since_ms) or delivery.blocked:
         return _NOT_DUE
     # Bounded from here: the worker that wrote these may have had another idea of the time.
-    until_ms = max(min(in_flight_until_ms, now_ms + MAX_FLIGHT_MS), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
+    latest_ms = now_ms + MAX_FLIGHT_MS - seen_for_ms
+    until_ms = max(min(in_flight_until_ms, latest_ms), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
     if until_ms > now_ms:
         return WaitUntil(until_ms)
     return _SEND if is_behind else _RESYNC

@@ -7,9 +7,10 @@ Both work on Apache Kafka and on the embedded broker, which knows no topic setti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -124,10 +125,20 @@ async def create_topics(kafka: KafkaSettings) -> list[TopicFinding]:
         if missing:
             await _create(admin, kafka, missing)
         created = {spec.name for spec in missing}
+        found = await until_all_are_seen(lambda: _findings(admin, kafka), kafka.request_timeout_seconds)
         return [
-            replace(finding, kind="created") if finding.kind == "present" and finding.topic in created else finding
-            for finding in await _findings(admin, kafka)
+            replace(finding, kind="created") if finding.kind == "present" and finding.topic in created else finding for finding in found
         ]
+
+
+async def until_all_are_seen(ask: Callable[[], Awaitable[list[TopicFinding]]], seconds: float) -> list[TopicFinding]:
+    """The first findings without a missing topic, or the last within the time: of several brokers, one that just started, or that is
+    asked right after another has made a topic, does not know it yet.
+    """
+    deadline = monotonic() + seconds
+    while any(finding.kind == "missing" for finding in (found := await ask())) and monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    return found
 
 
 async def check_topics(kafka: KafkaSettings) -> list[TopicFinding]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.delivery import outbox
 from app.delivery.claim import MAX_MARKING_MS
 from app.delivery.client import Missing, NoResponse
 from app.destinations.requests import Request, Response
@@ -326,6 +327,24 @@ async def test_a_mark_that_another_owner_set_meanwhile_is_respected() -> None:
         clock.pass_ms(60_000)
         deliverer.due([])
         await until(lambda: _confirmed(world) == len(users))
+
+
+async def test_a_mark_of_a_worker_whose_clock_was_ahead_holds_a_user_back_no_longer_than_a_request_may_take() -> None:
+    """And just as long: a request under it may be on the wire still."""
+    clock = Clock()
+    world = World(clock)
+    world.people.change("user")
+    outbox.begin(world.store.entries["user"], "inbox", 1, clock.now_ms + 3_000_000)
+    async with running(world.worker()) as deliverer:
+        deliverer.due(["user"])
+        for _ in range(5):
+            clock.pass_ms(outbox.MAX_FLIGHT_MS // 5 - 1)
+            deliverer.due([])
+            await asyncio.sleep(0.02)
+            assert not world.client.got
+        clock.pass_ms(outbox.MAX_FLIGHT_MS // 4)  # it may have been looked at only after the clock had first gone on
+        deliverer.due([])
+        await until(lambda: _confirmed(world) == 1)
 
 
 async def test_a_slow_partition_does_not_hold_the_others() -> None:
