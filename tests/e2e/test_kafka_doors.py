@@ -23,7 +23,7 @@ from tests.e2e.processes import spawn
 
 pytestmark = pytest.mark.kafka
 
-EVENTS = 500
+EVENTS = 200
 
 
 class Castle:
