@@ -136,9 +136,11 @@ async def until_all_are_seen(ask: Callable[[], Awaitable[list[TopicFinding]]], s
     asked right after another has made a topic, does not know it yet.
     """
     deadline = monotonic() + seconds
-    while any(finding.kind == "missing" for finding in (found := await ask())) and monotonic() < deadline:
+    while True:
+        found = await ask()
+        if monotonic() > deadline or all(finding.kind != "missing" for finding in found):
+            return found
         await asyncio.sleep(0.1)
-    return found
 
 
 async def check_topics(kafka: KafkaSettings) -> list[TopicFinding]:
