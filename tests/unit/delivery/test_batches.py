@@ -22,7 +22,7 @@ _USERS = [f"user-{i}" for i in range(100)]
 
 
 async def test_whoever_waits_goes_together_and_each_once() -> None:
-    world = CrowdWorld()
+    world = CrowdWorld(Clock())
     world.store.partitions = lambda user: int(user[5:]) % 8
     for user in _USERS:
         world.people.change(user)
