@@ -56,6 +56,7 @@ class WorkerStatus:
     #: A sentence that says why it is not ready; "ready" when it is.
     reason: str
     active_partitions: tuple[int, ...] = ()
+    #: Of which a copy is here that is not seconds behind.
     standby_partitions: tuple[int, ...] = ()
     #: (topic, partition) to records between the broker's end and what is applied.
     lag: Mapping[tuple[str, int], int] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -25,6 +26,8 @@ from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
+#: A standby that is behind the log by no more is shown as one.
+WARM_MS = 5_000
 #: Seconds between two looks at the disk.
 _SIZE_EVERY = 30
 
@@ -153,11 +156,19 @@ class TableViews:
             ready=reason == "ready",
             reason=reason,
             active_partitions=tuple(self._profiles.owned),
-            standby_partitions=tuple(sorted(recovery.standbys)),
+            standby_partitions=tuple(p for p in sorted(recovery.standbys) if self._is_warm(p)),
             lag=lags,
             recovering=recovery.in_recovery,
             fenced=app.writer.fenced,
             alive=not app.should_stop,
+        )
+
+    def _is_warm(self, partition: int) -> bool:
+        """Whether the copies of a partition could answer for it now."""
+        now_ms = time.time_ns() // 1_000_000
+        return all(
+            of is not None and of.current_to_ms is not None and now_ms - of.current_to_ms <= WARM_MS
+            for of in (self.freshness(partition), self.item_freshness(partition))
         )
 
     def destinations(self) -> list[LineStatus]:
