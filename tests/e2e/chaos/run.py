@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.brokers.apache_kafka import ApacheKafka
+from tests.e2e.chaos.links import Link
 from tests.e2e.chaos.schedule import Kind, Step, schedule
 from tests.e2e.chaos.timeline import Report, Timeline, ends_of, generations_of, listed
 from tests.e2e.chaos.victims import NODES, Victims, side_doors
@@ -61,6 +62,8 @@ async def chaos_run(directory: Path, plan: Plan) -> Report:
     kafka = ApacheKafka(directory / "kafka", NODES, side_doors=list(doors.values()))
     try:
         async with AsyncExitStack() as stack:
+            # Before the brokers start: until then nobody else has taken these ports.
+            links = {name: await stack.enter_async_context(Link(door.advertised_ports, door.ports)) for name, door in doors.items()}
             stack.callback(kafka.stop)
             await asyncio.to_thread(kafka.start)
             fleet = await stack.enter_async_context(
@@ -70,7 +73,7 @@ async def chaos_run(directory: Path, plan: Plan) -> Report:
                 )
             )
             clocked = {step.whom for step in plan.steps if step.kind is Kind.CLOCK}
-            return await _run(plan, fleet, await Victims.of(fleet, kafka, doors, clocked, timeline, stack), timeline)
+            return await _run(plan, fleet, Victims.of(fleet, kafka, links, clocked, timeline, stack), timeline)
     except BaseException as error:
         error.add_note(f"what workers ended for:\n{listed(ends_of(logs))}\nwhat was done until then:\n{timeline}")
         raise

@@ -31,7 +31,7 @@ def side_doors() -> dict[str, SideDoor]:
 
 
 class Victims:
-    """Made by ``Victims.of``, within a stack that unmounts and closes what it opened."""
+    """Made by ``Victims.of``, within a stack that unmounts what it mounted."""
 
     def __init__(self, fleet: Fleet, kafka: ApacheKafka, timeline: Timeline) -> None:
         self.fleet = fleet
@@ -45,13 +45,13 @@ class Victims:
         self._one_at_a_time: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
-    async def of(
-        cls, fleet: Fleet, kafka: ApacheKafka, doors: dict[str, SideDoor], clocked: set[str], timeline: Timeline, stack: AsyncExitStack
+    def of(
+        cls, fleet: Fleet, kafka: ApacheKafka, links: dict[str, Link], clocked: set[str], timeline: Timeline, stack: AsyncExitStack
     ) -> Victims:
         """The workers, not started. ``clocked``: whose clock is to be changed."""
         victims = cls(fleet, kafka, timeline)
-        for name, door in doors.items():
-            link = victims._links[name] = await stack.enter_async_context(Link(door.advertised_ports, door.ports))
+        for name, link in links.items():
+            victims._links[name] = link
             environment = {"TIDINGS_KAFKA__BOOTSTRAP_SERVERS": link.bootstrap_servers}
             if name in clocked and can_set_clocks():
                 clock = victims._clocks[name] = Clock(fleet.directory / f"clock-{name}")
