@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import on_apache_kafka
 from tests.e2e.chaos.run import Plan, chaos_run
 
-#: Some 80 s on two idle cores, half of it starting things. TIDINGS_CHAOS_SEED=7 is another schedule.
+#: A minute and a half to two and a half on two busy cores, most of it starting things. TIDINGS_CHAOS_SEED=7 is another schedule.
 PLAN = Plan(int(os.environ.get("TIDINGS_CHAOS_SEED", "1")), seconds=20, events_per_second=250)
 
 
