@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import on_apache_kafka
 from tests.e2e.chaos.run import Plan, chaos_run
 
-#: A minute and a half to two and a half on two busy cores, most of it starting things. TIDINGS_CHAOS_SEED=7 is another schedule.
+#: 158 s on two cores under a load of 15, most of it starting things. TIDINGS_CHAOS_SEED=7 is another schedule.
 PLAN = Plan(int(os.environ.get("TIDINGS_CHAOS_SEED", "1")), seconds=20, events_per_second=250)
 
 
