@@ -138,7 +138,9 @@ async def reads_its_own_writes(a: Worker, b: Worker) -> None:
 async def test_three_workers_are_restarted_one_after_another_and_nothing_is_lost_and_reads_go_on(
     apache_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
-    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path, worker={"standby_replicas": 1}) as fleet:
+    # As many partitions as three can share equally: of four, two workers may have two each, and keep them.
+    sections: dict[str, dict[str, int]] = {"worker": {"standby_replicas": 1}, "kafka": {"partitions": 6}}
+    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path, **sections) as fleet:
         workers = await fleet.start("a", "b", "c")
         shop = Shop(fleet)
         readers = Readers(workers, PATHS, READS_PER_SECOND, fleet.token)
