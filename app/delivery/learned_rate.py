@@ -61,6 +61,8 @@ PROBE_MS = 10_000
 PROBE_LOOK_MS = 200
 #: Requests a second over the fleet; there is always some.
 MIN_RATE, MAX_RATE = 0.02, 1e6
+#: The first incident teaches no lower rate: what was sent while there was little to send says nothing of what may be sent.
+FIRST_LEAST_RATE = 1.0
 
 
 @dataclass(slots=True)
@@ -166,7 +168,8 @@ class LearnedRate:
     def _first(self, now_ms: int) -> tuple[float, float]:
         """Ceiling and rate after the first incident of all, before which nothing was limited."""
         average, takes, _ = self._remembered(now_ms)
-        return (takes if self._needed_ms >= SURE_PAUSE_MS else MAX_RATE), min(average, BELOW * takes)
+        rate = max(FIRST_LEAST_RATE, min(average, BELOW * takes))
+        return (max(rate, takes) if self._needed_ms >= SURE_PAUSE_MS else MAX_RATE), rate
 
     def _next(self, now_ms: int, rate_then: float) -> tuple[float, float]:
         """Ceiling and rate after an incident at this rate."""

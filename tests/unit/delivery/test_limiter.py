@@ -275,6 +275,18 @@ def test_a_probe_that_is_never_answered_does_not_stop_the_rest_for_good() -> Non
     assert world.limiter.wait_ms() == 0
 
 
+def test_one_throttling_of_a_quiet_destination_does_not_hold_back_those_who_come_later() -> None:
+    world = World()
+    for _ in range(4):
+        world.limiter.took()
+        world.limiter.succeeded()
+        world.now_ms += 30_000
+    world.limiter.took()
+    world.now_ms += world.limiter.throttled(1_000)
+    sent = world.send(world.now_ms + 40_000, answer_ms=0)
+    assert len(sent) >= 200
+
+
 def test_what_one_worker_learned_goes_with_its_share() -> None:
     world = World()
     for _ in range(100):
