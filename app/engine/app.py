@@ -25,7 +25,7 @@ from app.engine.fence import Writer
 from app.engine.recovery import Recovery
 from app.engine.source import SourceReader
 from app.engine.table import PartitionState, Table
-from app.engine.turns import STEP_SECONDS, Priority, Turns
+from app.engine.turns import Priority, Turns
 from app.errors import BrokerError, NotOwnedError
 
 logger = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ class EngineApp(faust.App):
         if committer is None:
             raise NotOwnedError(f"partition {message.partition} of table {table.name} is being given up")
         steps = apply_records(
-            state, message.topic, message.records, apply, committer.add, self.options.batch_max_bytes, step_seconds=STEP_SECONDS
+            state, message.topic, message.records, apply, committer.add, self.options.batch_max_bytes, step_seconds=self.turns.step_seconds
         )
         units: list[Unit[Any]] = []
         while True:

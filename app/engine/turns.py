@@ -1,12 +1,14 @@
 """Heavy steps take turns on the event loop: between two of them it goes round some times, and urgent ones go first.
 
 Without this every agent and every timer does a step in the same round of the loop, and whatever takes many small steps (a request, a fetch,
-a write and its acknowledgement, six rounds each) waits for all of them at each.
+a write and its acknowledgement, six rounds each) waits for all of them at each. But small steps make small batches, which cost more: so
+turns are taken only while something urgent goes on, and for a while after it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from enum import IntEnum
 
@@ -14,6 +16,8 @@ from enum import IntEnum
 STEP_SECONDS = 0.02
 #: Rounds of the loop between two steps: what is ready gets so far with its small ones. An empty round takes some microseconds.
 ROUNDS = 10
+#: How long after the last urgent step turns are taken.
+HURRY_SECONDS = 1.0
 
 
 class Priority(IntEnum):
@@ -37,10 +41,25 @@ class Turns:
         self._passed = dict.fromkeys(Priority, 0)
         self._taken = False
         self._rounds_left = 0
+        self._hurry_until = -math.inf
+
+    def hurry(self) -> None:
+        """Something urgent goes on."""
+        self._hurry_until = asyncio.get_running_loop().time() + HURRY_SECONDS
+
+    @property
+    def step_seconds(self) -> float:
+        """How long a step may take now."""
+        return STEP_SECONDS if asyncio.get_running_loop().time() < self._hurry_until else math.inf
 
     async def take(self, priority: Priority = Priority.ORDINARY) -> None:
         """Within a priority, in the order of asking. Whoever is cancelled while it waits loses nothing but its own turn."""
         loop = asyncio.get_running_loop()
+        if priority is Priority.URGENT:
+            self.hurry()
+        elif loop.time() >= self._hurry_until:
+            await asyncio.sleep(0)  # an agent's stream does not wait while it has batches, and others want the loop between two of them
+            return
         if not self._taken:
             self._taken, self._rounds_left = True, ROUNDS
             loop.call_soon(self._give)

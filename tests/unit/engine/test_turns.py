@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from itertools import pairwise
 
 import pytest
 
-from app.engine.turns import LETS_PASS, ROUNDS, Priority, Turns
+from app.engine.turns import LETS_PASS, ROUNDS, STEP_SECONDS, Priority, Turns
 
 
 class Steps:
@@ -32,6 +33,7 @@ class Steps:
 
     async def run(self, *takers: object) -> None:
         counting = asyncio.create_task(self.count_rounds())
+        self.turns.hurry()
         async with asyncio.timeout(5):
             await asyncio.gather(*takers)  # type: ignore[call-overload]  # coroutines
         counting.cancel()
@@ -82,6 +84,7 @@ async def test_the_patient_get_their_turn_beside_urgent_and_ordinary_work_withou
 @pytest.mark.parametrize("rounds_before", [0, 1, *range(ROUNDS - 1, 2 * ROUNDS)])  # before it waits, while it does, when its turn is given
 async def test_whoever_is_cancelled_holds_nobody_up(rounds_before: int) -> None:
     steps = Steps()
+    steps.turns.hurry()
     waiting = [asyncio.create_task(steps.take(name)) for name in ("ahead", "gone", "next")]
     await steps.take("first")
     for _ in range(rounds_before):
@@ -91,3 +94,13 @@ async def test_whoever_is_cancelled_holds_nobody_up(rounds_before: int) -> None:
         await waiting[2]
         await steps.take("again")
     assert steps.order == ["first", "ahead", "next", "again"]
+
+
+async def test_without_anything_urgent_nobody_waits_and_a_step_is_as_long_as_its_batch() -> None:
+    steps = Steps()
+    assert steps.turns.step_seconds == math.inf
+    async with asyncio.timeout(5):
+        await asyncio.gather(steps.take("a", 3), steps.take("b", 3))
+    assert steps.order == ["a", "b"] * 3
+    await steps.turns.take(Priority.URGENT)
+    assert steps.turns.step_seconds == STEP_SECONDS
