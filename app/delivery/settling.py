@@ -57,7 +57,7 @@ class Settler:
             case Unavailable(reason, after_ms):
                 if era is not None:
                     kit.breaker.failed(reason, era)
-                self.settle_all(claims, parts, (Retry(reason, after_ms),) * len(claims))
+                self.settle_all(claims, parts, (Retry(reason, min(after_ms, PARK_BEYOND_MS)),) * len(claims))
             case Throttled(reason, after_ms):
                 kit.breaker.ended(era)
                 kit.gauges.count("throttled", len(claims))

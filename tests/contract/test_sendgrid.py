@@ -154,6 +154,10 @@ def test_an_import_that_refused_its_one_contact_rejects_it(status: str) -> None:
     assert outcome == Rejected(outbox_pb2.DEAD_REASON_REFUSED, "the import refused 1 of 1 contacts")
 
 
+def test_one_person_of_a_job_of_many_does_not_pay_for_the_others_after_a_take_over() -> None:
+    assert sendgrid.read_poll("j1", parts(1), import_of("errored", 3, 1)) == Split("the import refused 1 of 1 contacts")
+
+
 @pytest.mark.parametrize(("count", "errored"), [(1, 1), (2, 0), (2, 2)])
 def test_an_import_that_failed_as_a_whole_is_tried_again_for_it_may_not_be_for_the_contacts(count: int, errored: int) -> None:
     reading = sendgrid.read_poll("j1", parts(count), import_of("failed", count, errored))
