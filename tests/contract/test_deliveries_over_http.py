@@ -20,6 +20,9 @@ from tidings.state.v1 import outbox_pb2
 #: Jobs are asked for every five seconds, retries take longer: the deliverer's and the platforms' time passes so much faster here.
 SPEED = 10.0
 PEOPLE = 150
+#: One at a time, in batches, in jobs; the others are as one of these, and take their time.
+QUICK = ("webhook", "mailchimp", "hubspot", "klaviyo")
+ALL = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]
 BATCHED = [kind for kind in KINDS if kind not in ("webhook", "mailchimp")]
 
 
@@ -44,7 +47,7 @@ async def settled(world: World, *users: str, seconds: float = 40.0) -> None:
         raise AssertionError(f"{len(late)} are not confirmed, {world.platform.counts}: {world.delivery(late[0])}") from None
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 async def test_many_people_arrive_with_their_current_list(kind: str) -> None:
     async with delivering(kind) as (world, deliverer):
         deliverer.due(world.users)
@@ -55,7 +58,7 @@ async def test_many_people_arrive_with_their_current_list(kind: str) -> None:
             assert world.platform.counts["requests"] < PEOPLE / 5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 async def test_lists_that_change_all_the_time_never_go_back_at_the_receiver(kind: str) -> None:
     async with delivering(kind, users=30) as (world, deliverer):
         deliverer.due(world.users)
@@ -111,7 +114,7 @@ async def test_a_refusal_that_does_not_say_who_is_meant_costs_the_others_nothing
         assert world.is_current(*others)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 async def test_throttling_slows_and_loses_nothing(kind: str) -> None:
     users, people = (30, {"max_people": 10 if kind in ("sendgrid", "klaviyo") else 5}) if kind in BATCHED else (8, {})
     async with delivering(kind, users=users, **people) as (world, deliverer):
@@ -124,7 +127,7 @@ async def test_throttling_slows_and_loses_nothing(kind: str) -> None:
         assert world.is_sound()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 async def test_after_an_outage_everybody_has_the_list_that_is_current_then(kind: str) -> None:
     async with delivering(kind, users=40) as (world, deliverer):
         world.platform.faults.status = 503
@@ -141,7 +144,7 @@ async def test_after_an_outage_everybody_has_the_list_that_is_current_then(kind:
         assert world.is_sound()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 async def test_a_reset_after_the_write_was_applied_ends_in_one_state(kind: str) -> None:
     resets = (1, 0) if kind in BATCHED else (3, 2)  # of one request with everybody, or of some of many
     async with delivering(kind, users=40) as (world, deliverer):
@@ -156,7 +159,7 @@ async def test_a_reset_after_the_write_was_applied_ends_in_one_state(kind: str) 
         assert world.is_sound()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 async def test_a_platform_that_hangs_is_given_up_on_and_told_again(kind: str) -> None:
     async with delivering(kind, users=10, timeout_seconds=0.5, speed=3) as (world, deliverer):
         world.platform.faults.hang_seconds = 2.0

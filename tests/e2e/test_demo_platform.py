@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.embedded]
+pytestmark = [pytest.mark.embedded, pytest.mark.long]
 
 START_SECONDS, STOP_SECONDS, SEE_SECONDS = 150, 40, 30
 

@@ -154,7 +154,7 @@ class Receiver:
         return f"http://127.0.0.1:{runner.addresses[0][1]}/"
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka)])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Fleet, Receiver]]:
     is_embedded = request.param == "embedded"
     broker: EmbeddedBroker | ApacheKafka = request.getfixturevalue("embedded_broker" if is_embedded else "apache_kafka")

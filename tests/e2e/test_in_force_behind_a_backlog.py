@@ -27,7 +27,7 @@ DEFAULT_CONCURRENCY = 32
 NOW_MS = time.time_ns() // 1_000_000
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka)])
 async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
     is_embedded = request.param == "embedded"
     broker: EmbeddedBroker | ApacheKafka = request.getfixturevalue("embedded_broker" if is_embedded else "apache_kafka")

@@ -26,7 +26,7 @@ SECONDS = 30
 PEOPLE = ("ann", "bob", "cat", "dan", "eve")
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka)])
 async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
     """A shop that had trouble before its worker was restarted: ann and dan were given up, bob is blocked, cat and eve are confirmed."""
     is_embedded = request.param == "embedded"
