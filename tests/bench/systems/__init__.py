@@ -19,6 +19,8 @@ class System:
     state_topic: str = "{name}-users-changelog"
     #: Events that a slow system is given at most, so that a run takes seconds and not minutes.
     max_events: int | None = None
+    #: It has no way to say when its last change is durable.
+    may_be_late: bool = False
 
 
 def _python(module: str) -> tuple[str, ...]:
@@ -26,6 +28,6 @@ def _python(module: str) -> tuple[str, ...]:
 
 
 TIDINGS = System("tidings", _python("tidings"), frozenset({"state_per_user", "profile_fold", "full_path"}))
-NAIVE_FAUST = System("naive_faust", _python("naive_faust"), frozenset({"state_per_user"}), max_events=40_000)
+NAIVE_FAUST = System("naive_faust", _python("naive_faust"), frozenset({"state_per_user"}), max_events=40_000, may_be_late=True)
 
 SYSTEMS: dict[str, System] = {system.name: system for system in (TIDINGS, NAIVE_FAUST)}
