@@ -26,6 +26,7 @@ async def test_every_event_of_a_month_is_applied_on_apache_kafka(apache_kafka: A
 
 
 @pytest.mark.embedded
+@pytest.mark.long
 async def test_every_event_of_a_month_is_applied_on_the_embedded_broker(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
     async with fleet_on(embedded_broker.bootstrap_servers, tmp_path, is_embedded=True) as fleet:
         await fleet.start("a")
