@@ -23,7 +23,7 @@ from app.destinations.sendgrid import SendGrid
 from app.destinations.webhook import Webhook
 from app.settings import TargetSettings
 
-__all__ = ["KINDS", "Destination", "Field", "HasFields", "JobBased", "destination_of"]
+__all__ = ["KINDS", "Destination", "HasFields", "JobBased", "destination_of"]
 
 
 class Destination(Protocol):
@@ -62,13 +62,6 @@ class JobBased(Protocol):
         unless another worker sent it: then some of them may be missing, and a destination that names people by their place must answer
         ``Split``: they are sent once more.
         """
-
-
-class Field(Protocol):
-    """A field that must exist at the destination before anything can be written into it."""
-
-    @property
-    def name(self) -> str: ...
 
 
 @runtime_checkable

@@ -86,6 +86,12 @@ def as_array(items: Sequence[Item], max_bytes: int) -> list[dict[str, str]] | Re
     return _too_large(max_bytes) if items and not kept else kept
 
 
+def array_of(rendered: Rendered, count: int, max_bytes: int, value_bytes: int = MAX_VALUE_BYTES) -> list[dict[str, str]] | Rejected:
+    """``as_array`` of the ``items_of`` a person; Rejected if either is."""
+    items = items_of(rendered, count, value_bytes)
+    return items if isinstance(items, Rejected) else as_array(items, max_bytes)
+
+
 def as_json_string(items: Sequence[Item], max_bytes: int) -> str | Rejected:
     """The array as a text of at most ``max_bytes`` bytes of UTF-8, for a field that takes no more than text."""
     kept = as_array(items, max_bytes)

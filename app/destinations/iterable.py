@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.destinations.answers import dict_at, json_of, list_at, read_status, reason_of, text_at, words_of
-from app.destinations.encoding import as_array, body_of, iso_time, items_of, joined
+from app.destinations.encoding import array_of, body_of, iso_time, joined
 from app.destinations.identity import IdentifyBy, identity_of
 from app.destinations.limits import Limits, Window
 from app.destinations.outcomes import Confirmed, Down, DownCause, PerPerson, Reading, Rejected, Split, Throttled, Unavailable
@@ -94,8 +94,7 @@ class Iterable:
         identity = identity_of(rendered, self.identify_by, self.email_attribute, MAX_ID_BYTES)
         if isinstance(identity, Rejected):
             return identity
-        items = items_of(rendered, self.items)
-        array = items if isinstance(items, Rejected) else as_array(items, MAX_LIST_BYTES)
+        array = array_of(rendered, self.items, MAX_LIST_BYTES)
         if isinstance(array, Rejected):
             return array
         update = rendered.update
