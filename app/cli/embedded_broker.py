@@ -10,6 +10,7 @@ import atexit
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -21,6 +22,7 @@ _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 #: Of a metadata answer that lists brokers only; a longer one is not from a broker that we started.
 _MAX_ANSWER_BYTES = 1 << 20
+_held: list[socket.socket] = []
 
 
 class EmbeddedBroker:
@@ -120,10 +122,21 @@ def brokers_known(host: str, port: int, timeout_seconds: float = 2.0) -> int:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 for a server of this process or of a child.
+
+    On Linux it is held until the process ends: nobody else gets it, neither as a free one nor for an outgoing connection, before the server
+    is up or while it restarts.
+    """
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    port = int(held.getsockname()[1])
+    if sys.platform == "linux":
+        # Only now: a server that binds with this option, as servers do, gets the port beside a socket that has it and does not listen.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _held.append(held)
+    else:
+        held.close()
+    return port
 
 
 def _read(connection: socket.socket, size: int) -> bytes:

@@ -20,24 +20,27 @@ from tidings.state.v1.profile_pb2 import Profile
 
 from .conftest import Installation
 
-NOW_MS = int(time.time() * 1000)
 HOUR_MS = 3_600_000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def dead(target: str, reason: str, age_ms: int = 0, **fields: object) -> Delivery:
     return Delivery(
-        target=target, desired_version=4, confirmed_version=2, confirmed_at_ms=NOW_MS - 10 * HOUR_MS, abandoned_version=4,
-        abandoned_at_ms=NOW_MS - age_ms, dead_reason=DeadReason.Value(f"DEAD_REASON_{reason.upper()}"), **fields,
+        target=target, desired_version=4, confirmed_version=2, confirmed_at_ms=now_ms() - 10 * HOUR_MS, abandoned_version=4,
+        abandoned_at_ms=now_ms() - age_ms, dead_reason=DeadReason.Value(f"DEAD_REASON_{reason.upper()}"), **fields,
     )  # fmt: skip
 
 
 def fine(target: str) -> Delivery:
-    return Delivery(target=target, desired_version=4, confirmed_version=4, confirmed_at_ms=NOW_MS - HOUR_MS)
+    return Delivery(target=target, desired_version=4, confirmed_version=4, confirmed_at_ms=now_ms() - HOUR_MS)
 
 
 def entry(user_id: str, *deliveries: Delivery) -> OutboxEntry:
     made = OutboxEntry(user_id=user_id, deliveries=deliveries, list_digest=7)
-    made.update.user_id, made.update.version, made.update.ranked_at_ms = user_id, 4, NOW_MS - HOUR_MS
+    made.update.user_id, made.update.version, made.update.ranked_at_ms = user_id, 4, now_ms() - HOUR_MS
     made.update.recommendations.add(product_id="red-shoes", score=1.0)
     return made
 

@@ -17,23 +17,22 @@ from tidings.internal.v1.dead_letter_pb2 import DeadLetter, DeadLetterReason
 
 from .conftest import Installation
 
-NOW_MS = int(time.time() * 1000)
 NOISE = bytes(range(256)) * 20
 
 
 def letters(installation: Installation) -> list[DeadLetter]:
-    events = TopicNames.of(installation.settings.kafka).events
+    events, now_ms = TopicNames.of(installation.settings.kafka).events, time.time_ns() // 1_000_000
     return [
         DeadLetter(
-            topic=events, partition=0, offset=7, timestamp_ms=NOW_MS - 3_600_000, reason=DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE,
+            topic=events, partition=0, offset=7, timestamp_ms=now_ms - 3_600_000, reason=DeadLetterReason.DEAD_LETTER_REASON_UNDECODABLE,
             detail="not an event", key=b"ada", value=NOISE,
         ),
         DeadLetter(
-            topic=events, partition=1, offset=3, timestamp_ms=NOW_MS, reason=DeadLetterReason.DEAD_LETTER_REASON_INVALID,
+            topic=events, partition=1, offset=3, timestamp_ms=now_ms, reason=DeadLetterReason.DEAD_LETTER_REASON_INVALID,
             field="product_viewed.product_id", detail="is empty\x1b[31m\tand red", key=b"bob", value=b"\x0a\x01x",
         ),
         DeadLetter(
-            topic=events, partition=2, offset=9, timestamp_ms=NOW_MS, reason=DeadLetterReason.DEAD_LETTER_REASON_UNKNOWN_PAYLOAD,
+            topic=events, partition=2, offset=9, timestamp_ms=now_ms, reason=DeadLetterReason.DEAD_LETTER_REASON_UNKNOWN_PAYLOAD,
             detail="field 99", key=b"", value=b"\x12\x01y",
         ),
     ]  # fmt: skip

@@ -28,7 +28,7 @@ from tidings.products.v1.product_pb2 import Product
 from tidings.state.v1.profile_pb2 import Profile
 
 from .conftest import Installation
-from .outbox_worlds import NOW_MS, dead, entry, fine, records_of, with_targets, write_outbox, write_profiles, write_table
+from .outbox_worlds import dead, entry, fine, now_ms, records_of, with_targets, write_outbox, write_profiles, write_table
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 KEY = "a-key-that-nobody-may-see"
@@ -369,7 +369,7 @@ def test_a_pause_is_told_to_the_workers_and_listed_until_it_is_resumed(shop: Sho
 
 def test_what_an_operator_says_is_later_than_what_is_known_whatever_the_clock_says(shop: Shop) -> None:
     kafka = shop.installation.settings.kafka
-    ahead = DestinationState(target="crm", at_ms=NOW_MS + 600_000, by="a", breaker=Breaker.BREAKER_OPEN_AUTH, reason="401")
+    ahead = DestinationState(target="crm", at_ms=now_ms() + 600_000, by="a", breaker=Breaker.BREAKER_OPEN_AUTH, reason="401")
 
     async def write() -> None:
         async with Publisher.of_destinations(shop.installation.settings) as publisher:
