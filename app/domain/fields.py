@@ -63,7 +63,10 @@ def profiling_is_denied(profile: Profile) -> bool:
 
 def email_is_denied(profile: Profile) -> bool:
     """Whether the person's latest word on personalised e-mail is no."""
-    return any(c.purpose == PERSONALISED_EMAIL and c.state == ConsentState.CONSENT_STATE_DENIED for c in profile.consents)
+    # Most people have none: a generator costs more than the question, which is asked more than once for each delivery.
+    return bool(profile.consents) and any(
+        c.purpose == PERSONALISED_EMAIL and c.state == ConsentState.CONSENT_STATE_DENIED for c in profile.consents
+    )
 
 
 def _stamp(held: Attribute | Consent) -> tuple[int, str]:

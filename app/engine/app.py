@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import faust
@@ -341,7 +341,12 @@ class EngineApp(faust.App):
 
     def lease_is_good(self) -> bool:
         """Whether the group's coordinator acknowledged this member recently enough for nobody else to own its partitions yet."""
-        return self.consumer.seconds_since_heartbeat() < LEASE_SHARE * self.conf.broker_session_timeout
+        return bool(self.consumer.seconds_since_heartbeat() < self._lease_seconds)
+
+    @cached_property
+    def _lease_seconds(self) -> float:
+        # Kept, for Faust's settings are slow to read, and the lease is asked for before each request.
+        return LEASE_SHARE * float(self.conf.broker_session_timeout)
 
     async def give_up(self, *_: Any, **__: Any) -> None:
         """All partitions are revoked, and what was read of them is finished: write out the rest, then own nothing."""
