@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.brokers.apache_kafka import ApacheKafka
+from tests.e2e.fleet import Fleet, fleet_on
+
+
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka)])
+async def fleet(apache_kafka: ApacheKafka, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Workers on Apache Kafka: on the embedded broker a worker takes ten seconds to join its group."""
+    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

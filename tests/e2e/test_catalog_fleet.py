@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +92,6 @@ async def held_by(fleet: Fleet, worker: Worker) -> dict[str, CatalogProduct]:
         return held
     finally:
         copy.close()
-
-
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A fleet on either broker."""
-    is_embedded = request.param == "embedded"
-    broker = request.getfixturevalue("embedded_broker" if is_embedded else "apache_kafka")
-    async with fleet_on(broker.bootstrap_servers, tmp_path, is_embedded=is_embedded) as made:
-        yield made
 
 
 async def test_what_is_published_is_in_the_copy_and_a_worker_that_comes_back_has_it_still(fleet: Fleet) -> None:

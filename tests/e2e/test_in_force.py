@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from app.cli.embedded_broker import EmbeddedBroker
 from app.streams.publisher import Publisher
-from tests.brokers.apache_kafka import ApacheKafka
-from tests.e2e.fleet import Fleet, fleet_on
+from tests.e2e.fleet import Fleet
 from tests.e2e.processes import Worker
 from tests.e2e.waiting import until
 from tidings.events.v1.event_pb2 import Event, ProductViewed
@@ -23,14 +17,6 @@ IN_FORCE_SECONDS = 1.0
 CHANGES = 10
 PRODUCTS = [f"p{number}" for number in range(30)]
 NOW_MS = time.time_ns() // 1_000_000
-
-
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
-    is_embedded = request.param == "embedded"
-    broker: EmbeddedBroker | ApacheKafka = request.getfixturevalue("embedded_broker" if is_embedded else "apache_kafka")
-    async with fleet_on(broker.bootstrap_servers, tmp_path, is_embedded=is_embedded) as made:
-        yield made
 
 
 async def write(worker: Worker, method: str, products: list[dict[str, Any]]) -> None:

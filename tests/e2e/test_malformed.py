@@ -7,17 +7,13 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.cli.embedded_broker import EmbeddedBroker
 from app.streams.publisher import partition_of
-from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.exactness import Verdict
-from tests.e2e.fleet import BOLCOM, Fleet, fleet_on
+from tests.e2e.fleet import BOLCOM, Fleet
 from tests.e2e.invented_log import write_invented_log
 from tidings.events.v1.event_pb2 import Event, ProductViewed
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter, DeadLetterReason
@@ -134,16 +130,8 @@ async def _told_apart(fleet: Fleet, count: int) -> Verdict:
     return verdict
 
 
-@pytest.mark.kafka
-async def test_each_of_ten_thousand_malformed_records_becomes_a_dead_letter(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
-    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as fleet:
-        await _told_apart(fleet, 10_000)
-
-
-@pytest.mark.embedded
-async def test_each_of_a_thousand_malformed_records_becomes_a_dead_letter(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
-    async with fleet_on(embedded_broker.bootstrap_servers, tmp_path, is_embedded=True) as fleet:
-        await _told_apart(fleet, 1_000)
+async def test_each_of_ten_thousand_malformed_records_becomes_a_dead_letter(fleet: Fleet) -> None:
+    await _told_apart(fleet, 10_000)
 
 
 # ------------------------------------------------------------------------------------------------------------------ HTTP
@@ -228,13 +216,5 @@ async def _refused(fleet: Fleet, count: int) -> None:
     assert (await fleet.exact(1)).applied == 1
 
 
-@pytest.mark.kafka
-async def test_each_of_ten_thousand_malformed_bodies_is_refused(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
-    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as fleet:
-        await _refused(fleet, 10_000)
-
-
-@pytest.mark.embedded
-async def test_each_of_a_thousand_malformed_bodies_is_refused(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
-    async with fleet_on(embedded_broker.bootstrap_servers, tmp_path, is_embedded=True) as fleet:
-        await _refused(fleet, 1_000)
+async def test_each_of_ten_thousand_malformed_bodies_is_refused(fleet: Fleet) -> None:
+    await _refused(fleet, 10_000)

@@ -13,12 +13,12 @@ import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.cli.embedded_broker import EmbeddedBroker
 from app.streams.topics import topic_specs
+from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.fleet import Fleet, fleet_on
 from tests.e2e.waiting import until
 
-pytestmark = pytest.mark.embedded
+pytestmark = pytest.mark.kafka
 
 API_KEY = "SG.a-key-that-nobody-may-see-0123456789"
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of 32 bytes, yes!").decode()
@@ -82,7 +82,7 @@ async def poison(fleet: Fleet) -> None:
         await producer.stop()
 
 
-async def test_no_secret_is_in_topics_logs_metrics_answers_or_files(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
+async def test_no_secret_is_in_topics_logs_metrics_answers_or_files(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     secrets = {"key": API_KEY, "other": OTHER_SECRET, "private": PRIVATE_KEY}
     for name, secret in secrets.items():
         (tmp_path / name).write_text(secret)
@@ -92,7 +92,7 @@ async def test_no_secret_is_in_topics_logs_metrics_answers_or_files(embedded_bro
             {"kind": "klaviyo", "name": "platform", "base_url": url, "api_key": "file:key", "allow_http": True},
             {"kind": "customerio", "name": "basic", "base_url": url, "api_key": "file:key", "site_id": "site", "allow_http": True},
         ]
-        async with fleet_on(embedded_broker.bootstrap_servers, tmp_path, is_embedded=True, targets=targets) as fleet:
+        async with fleet_on(apache_kafka.bootstrap_servers, tmp_path, targets=targets) as fleet:
             (worker,) = await fleet.start("a")
             body = b'[{"user_id":"ann","event":"view","product_id":"mug"},{"user_id":"ann","event":"view","product_id":"cup"}]'
             assert (await worker.post("/v1/events", body))[0] == 202

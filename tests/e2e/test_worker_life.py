@@ -5,13 +5,11 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.cli.embedded_broker import EmbeddedBroker
 from app.streams.publisher import Publisher
 from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.fleet import READY_SECONDS, Fleet, fleet_on
@@ -50,21 +48,6 @@ async def refusal_of(worker: Worker, *words: str) -> None:
         assert word in said, said
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A fleet on either broker."""
-    is_embedded = request.param == "embedded"
-    broker: EmbeddedBroker | ApacheKafka = request.getfixturevalue("embedded_broker" if is_embedded else "apache_kafka")
-    async with fleet_on(broker.bootstrap_servers, tmp_path, is_embedded=is_embedded) as made:
-        yield made
-
-
-@pytest.fixture
-async def kafka_fleet(apache_kafka: ApacheKafka, tmp_path: Path) -> AsyncIterator[Fleet]:
-    async with fleet_on(apache_kafka.bootstrap_servers, tmp_path) as made:
-        yield made
-
-
 async def test_sigterm_ends_a_worker_soon_and_with_exit_code_0(fleet: Fleet) -> None:
     (worker,) = await fleet.start("a")
     await publish(fleet, views(0, 500))
@@ -86,9 +69,8 @@ async def test_the_faust_command_runs_a_worker_too(fleet: Fleet) -> None:
     assert await worker.terminate() == 0
 
 
-@pytest.mark.kafka
-async def test_a_worker_that_kept_its_data_reads_only_what_it_missed(kafka_fleet: Fleet) -> None:
-    fleet = kafka_fleet
+async def test_a_worker_that_kept_its_data_reads_only_what_it_missed(fleet: Fleet) -> None:
+    fleet = fleet
     first, second = fleet.new_worker("a"), fleet.new_worker("b")
     await first.start()
     await publish(fleet, views(0, 1000))
@@ -107,26 +89,23 @@ async def test_a_worker_that_kept_its_data_reads_only_what_it_missed(kafka_fleet
     assert (await fleet.exact(1010)).applied == 1010
 
 
-@pytest.mark.kafka
 @pytest.mark.parametrize("table", ["profiles", "items"])
-async def test_a_changelog_that_lost_its_records_is_refused(kafka_fleet: Fleet, table: str) -> None:
+async def test_a_changelog_that_lost_its_records_is_refused(fleet: Fleet, table: str) -> None:
     """The events are committed, the table that they made is gone: going on would lose all of them in silence."""
-    worker = await _with_a_changelog_deleted(kafka_fleet, table)
+    worker = await _with_a_changelog_deleted(fleet, table)
     shutil.rmtree(worker.data_dir)
-    committed = await kafka_fleet.applied()
+    committed = await fleet.applied()
     await worker.start()
     await refusal_of(worker, f"table {table}", "lost records")
-    assert await kafka_fleet.applied() == committed
+    assert await fleet.applied() == committed
 
 
-@pytest.mark.kafka
-async def test_a_data_directory_ahead_of_its_changelog_is_refused(kafka_fleet: Fleet) -> None:
-    worker = await _with_a_changelog_deleted(kafka_fleet, "items")
+async def test_a_data_directory_ahead_of_its_changelog_is_refused(fleet: Fleet) -> None:
+    worker = await _with_a_changelog_deleted(fleet, "items")
     await worker.start()
-    await refusal_of(worker, kafka_fleet.names.changelogs["items"], str(worker.data_dir))
+    await refusal_of(worker, fleet.names.changelogs["items"], str(worker.data_dir))
 
 
-@pytest.mark.kafka
 async def test_the_data_directory_of_another_cluster_is_refused(
     apache_kafka: ApacheKafka, own_apache_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
@@ -169,9 +148,8 @@ async def _with_a_changelog_deleted(fleet: Fleet, table: str) -> Worker:
     return worker
 
 
-@pytest.mark.kafka
-async def test_whichever_worker_is_asked_answers_for_every_user_and_product(kafka_fleet: Fleet) -> None:
-    fleet = kafka_fleet
+async def test_whichever_worker_is_asked_answers_for_every_user_and_product(fleet: Fleet) -> None:
+    fleet = fleet
     workers = await fleet.start("a", "b")
     await publish(fleet, views(0, 1000))
     await fleet.settled(1000)

@@ -225,7 +225,7 @@ async def test_a_throttled_target_gets_none_of_those_who_were_claimed_and_their_
         return answered(429, retry_after="60", received_at_ms=clock.now_ms) if answers == 150 else answered(200)
 
     world.client.answer = answer
-    users = _USERS[:300]
+    users = _USERS[:200]
     for user in users:
         world.people.change(user)
     async with running(world.worker()) as deliverer:
