@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from time import monotonic, time_ns
 from typing import Any
 
@@ -140,7 +141,7 @@ class Recovery(Service):
     async def _read_changelogs(self, behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]]) -> None:
         if not behind:
             return
-        async with changelog_reader(self.app.client, list(behind)) as reader:
+        async with self._reader(list(behind)) as reader:
             await _seek(reader, {tp: database for tp, (database, _, _) in behind.items()})
             while behind:
                 for tp, records in (await reader.getmany(*behind, timeout_ms=200)).items():
@@ -164,7 +165,7 @@ class Recovery(Service):
         if not committed:
             return {}
         places = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in committed}
-        async with changelog_reader(self.app.client, list(places.values())) as reader:
+        async with self._reader(list(places.values())) as reader:
             beginnings = await reader.beginning_offsets(places.values())
             ends = await reader.end_offsets(places.values())
         positions = {}
@@ -206,6 +207,9 @@ class Recovery(Service):
                     for table in self.tables.values():
                         await self.app.writer.write_batch(table.changelog_topic_name, partition, self._marker())
 
+    def _reader(self, places: list[aiokafka.TopicPartition]) -> AbstractAsyncContextManager[Any]:
+        return changelog_reader(self.app.client, places)
+
     def _marker(self) -> tuple[tuple[bytes, bytes], ...]:
         # The time makes it unlike any other owner's, of whatever cluster.
         return ((OWNER_KEY, f"{self.app.worker_name} {time_ns()}".encode()),)
@@ -219,7 +223,7 @@ class Recovery(Service):
         }
         if not databases:
             return
-        async with changelog_reader(self.app.client, list(databases)) as reader:
+        async with self._reader(list(databases)) as reader:
             await _seek(reader, {tp: database for tp, (database, _) in databases.items()})
             while True:
                 for tp, records in (await reader.getmany(timeout_ms=1000)).items():

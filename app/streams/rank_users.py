@@ -60,7 +60,10 @@ class RankUsers:
         targets: Sequence[str],
         rank: Rank,
         due: Callable[[Iterable[str]], None],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``clock``: milliseconds since 1970; ``monotonic``: seconds, what waits are measured by."""
         self._app = app
         self._profiles = profiles
         self._neighbours = neighbours
@@ -71,6 +74,8 @@ class RankUsers:
         self._targets = list(targets)
         self._rank = rank
         self._due = due
+        self._clock = clock
+        self._monotonic = monotonic
         #: By partition: who waits, and the round that is being ranked.
         self._dirty: dict[int, DirtyUsers] = {}
         self._ranking: dict[int, Round] = {}
@@ -94,7 +99,7 @@ class RankUsers:
     async def begin(self, partitions: Iterable[int]) -> None:
         """These partitions are owned now."""
         for partition in partitions:
-            self._dirty[partition] = DirtyUsers(self._tick_seconds * SPAN)
+            self._dirty[partition] = DirtyUsers(self._tick_seconds * SPAN, self._monotonic)
             self._wake[partition] = asyncio.Event()
             self._tasks[partition] = asyncio.create_task(self._run(partition), name=f"rank {partition}")
 
@@ -119,7 +124,7 @@ class RankUsers:
                     continue
                 patience = self._patience(partition)
                 waiting.span_seconds = SPAN * max(tick, patience)
-                if (left := round_.since + tick + patience - time.monotonic()) > 0:
+                if (left := round_.since + tick + patience - self._monotonic()) > 0:
                     await asyncio.sleep(min(left, tick))
                     continue
                 self._ranking[partition] = waiting.take()
@@ -144,7 +149,7 @@ class RankUsers:
             await self._app.turns.take(Priority.PATIENT)  # what items answer meanwhile saves ranking once more
             ranked = await self._app.apply_to(self._outbox, partition, partial(self._rank_slice, users=slice_))
             self._due([*(user_id for user_id, _ in ranked.changed), *ranked.reopened])
-            now_ms = _now_ms()
+            now_ms = self._clock()
             for _, caused_at_ms in ranked.changed:
                 metrics.EVENT_TO_UPDATE.observe((now_ms - caused_at_ms) / 1000.0)
             await asyncio.sleep(0)
@@ -153,7 +158,7 @@ class RankUsers:
         profiles, neighbours = self._profiles.state(unit.partition), self._neighbours.state(unit.partition)
         began = time.perf_counter()
         ranked = rank_slice(
-            unit, users, profiles.get, neighbours.get, self._rank, now_ms=_now_ms(), targets=self._targets,
+            unit, users, profiles.get, neighbours.get, self._rank, now_ms=self._clock(), targets=self._targets,
             updates_topic=self._updates_topic,
             least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
         )
@@ -221,7 +226,3 @@ def rank_slice(
         unit.emit(updates_topic, unit.partition, key, update.SerializeToString())
         changed.append((profile.user_id, caused_at_ms))
     return Ranked(count, changed, reopened)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -11,7 +11,7 @@ from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.zombie_runs import zombie_run
 
 #: TIDINGS_ZOMBIE_SEEDS=10 makes ten runs of some 90 s each.
-SEEDS = int(os.environ.get("TIDINGS_ZOMBIE_SEEDS", "2"))
+SEEDS = int(os.environ.get("TIDINGS_ZOMBIE_SEEDS", "1"))
 
 
 @pytest.mark.kafka

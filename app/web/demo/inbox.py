@@ -90,6 +90,8 @@ class Inbox:
         self.repeated = 0
         #: Repeats under another message id than the first: a sender that keeps its ids has none.
         self.renamed = 0
+        #: Repeats with other products than what is held: a version is one list.
+        self.altered = 0
         self.bad_signatures = 0
         self.malformed = 0
         self.regression_count = 0
@@ -143,6 +145,7 @@ class Inbox:
             "users": len(self._kept),
             "repeated": self.repeated,
             "renamed": self.renamed,
+            "altered": self.altered,
             "bad_signatures": self.bad_signatures,
             "malformed": self.malformed,
             "regressions": self.regression_count,
@@ -177,6 +180,7 @@ class Inbox:
         if held is not None and held.version == kept.version:
             self.repeated += 1
             self.renamed += held.message_id != kept.message_id
+            self.altered += _products(held.body) != _products(kept.body)
         self._kept[kept.user_id] = kept
         self._kept.move_to_end(kept.user_id)
         while len(self._kept) > self._max_users:
@@ -196,6 +200,12 @@ class _DecodedBodies(Mapping[str, dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self._by_user)
+
+
+def _products(body: bytes) -> Any:
+    """The ids of a body's products; whatever stands there, where it is no list of products."""
+    listed = orjson.loads(body)["data"].get("recommendations")
+    return [one.get("product_id") for one in listed] if isinstance(listed, list) and all(isinstance(one, dict) for one in listed) else listed
 
 
 async def _read_at_most(request: web.Request, limit: int) -> bytes | None:
