@@ -18,25 +18,60 @@ from app.errors import StateError
 
 HIDDEN_PREFIX = b"__"
 _OFFSET_KEY = b"__offset"
-#: By size: one cache for all databases of the process.
-_BLOCK_CACHE: dict[int, rocksdict.Cache] = {}
+#: The part of the block cache that what is written and not flushed may take, all databases together: a worker has many partitions, and
+#: without a common bound each of them would come to hold a full memtable or three.
+WRITE_BUFFER_SHARE = 0.5
+#: Of one database; the common bound is met first where there are more than a few.
+_MEMTABLE_BYTES = 16 * 1024**2
+#: Memtables grow by so much, so that databases that are hardly written take little of what is common to all.
+_ARENA_BLOCK_BYTES = 128 * 1024
+#: A slow disk: so much beyond the block cache may be written and not flushed before no more source records are read.
+FLUSH_LAG_BYTES = 32 * 1024**2
+#: By size: one cache, and one account of memtables within it, for all databases of the process.
+_MEMORY: dict[int, tuple[rocksdict.Cache, rocksdict.WriteBufferManager]] = {}
 
 
 def database_options(block_cache_bytes: int) -> rocksdict.Options:
-    """One block cache for all databases of the process; small memtables, since a worker has many partitions."""
+    """All databases of the process share ``block_cache_bytes``: blocks, indexes and filters, and memtables, which are flushed when they
+    come to their share of it. While flushes last it may be more: ``flushes_keep_up`` says whether it is too much.
+    """
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_max_open_files(512)
-    options.set_write_buffer_size(16 * 1024**2)
+    options.set_write_buffer_size(_MEMTABLE_BYTES)
+    options.set_arena_block_size(_ARENA_BLOCK_BYTES)
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(2)
+    cache, write_buffers = _memory_of(block_cache_bytes)
+    options.set_write_buffer_manager(write_buffers)
     table = rocksdict.BlockBasedOptions()
     table.set_bloom_filter(10, block_based=False)
-    if block_cache_bytes not in _BLOCK_CACHE:
-        _BLOCK_CACHE[block_cache_bytes] = rocksdict.Cache(block_cache_bytes)
-    table.set_block_cache(_BLOCK_CACHE[block_cache_bytes])
+    table.set_block_cache(cache)
+    table.set_cache_index_and_filter_blocks(True)  # elsewhere they would grow with what is on disk
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     options.set_block_based_table_factory(table)
     return options
+
+
+def flushes_keep_up(block_cache_bytes: int) -> bool:
+    """Whether what was written and is not flushed leaves room for more. False while the disk is much slower than what comes in."""
+    return bool(_memory_of(block_cache_bytes)[1].get_usage() < block_cache_bytes + FLUSH_LAG_BYTES)
+
+
+def database_memory_bytes(block_cache_bytes: int) -> int:
+    """What all databases of the process hold in memory."""
+    return int(_memory_of(block_cache_bytes)[0].get_usage())
+
+
+def _memory_of(block_cache_bytes: int) -> tuple[rocksdict.Cache, rocksdict.WriteBufferManager]:
+    memory = _MEMORY.get(block_cache_bytes)
+    if memory is None:
+        cache = rocksdict.Cache(block_cache_bytes)
+        manager = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
+            int(block_cache_bytes * WRITE_BUFFER_SHARE), False, cache
+        )
+        memory = _MEMORY[block_cache_bytes] = cache, manager
+    return memory
 
 
 class Database:
@@ -70,9 +105,9 @@ class Database:
         self._db.write(batch)
         self.offset = changelog_offset
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All visible keys and values, in key order."""
-        items: Iterator[Any] = self._db.items()  # raw mode: bytes, which the stub does not know
+    def items(self, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All visible keys and values, in key order, from ``first`` on."""
+        items: Iterator[Any] = self._db.items(from_key=first or None)  # raw mode: bytes, which the stub does not know
         for key, value in items:
             if not key.startswith(HIDDEN_PREFIX):
                 yield key, value
