@@ -50,6 +50,8 @@ NEVER_SECONDS = 1e8
 #: second, and one write for many costs a third of many writes.
 PRODUCTS_EVERY_SECONDS = 0.2
 PRODUCTS_BEHIND = 500
+#: Of worker.cache_bytes, what each table's decoded objects may take.
+CACHE_SHARES = {"profiles": 0.3, "items": 0.25, "neighbours": 0.2, "outbox": 0.2, "products": 0.05}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
 
     def table(name: str, codec: Any, **kwargs: Any) -> Table[Any]:
         made: Table[Any] = Table(
-            app, name=name, codec=codec, partitions=partitions, cache_objects=max(100, worker.cache_objects // partitions), **kwargs
+            app, name=name, codec=codec, partitions=partitions, cache_bytes=int(worker.cache_bytes * CACHE_SHARES[name]), **kwargs
         )
         app.tables.add(made)
         return made

@@ -88,14 +88,16 @@ def build_stage(run: Assignment, stage: Stage) -> EngineApp:
         return worker._compose(settings).app
     names, partitions = TopicNames.of(settings.kafka), run.partitions
     app = topology._new_app(settings, "http://127.0.0.1", _stop)
-    cache_objects = settings.worker.cache_objects // partitions
+    cache_bytes = {name: int(settings.worker.cache_bytes * share) for name, share in topology.CACHE_SHARES.items()}
     profiles: Table[Profile] = app.tables.add(
-        Table(app, name="profiles", codec=PROFILES, hidden={SHARE_KEY: SHARE}, partitions=partitions, cache_objects=cache_objects)
+        Table(app, name="profiles", codec=PROFILES, hidden={SHARE_KEY: SHARE}, partitions=partitions, cache_bytes=cache_bytes["profiles"])
     )
     if stage is Stage.ITEMS:
-        items = app.tables.add(Table(app, name="items", codec=ITEMS, partitions=partitions, cache_objects=cache_objects))
+        items = app.tables.add(Table(app, name="items", codec=ITEMS, partitions=partitions, cache_bytes=cache_bytes["items"]))
         app.batched_agent("fold_items", items, [names.visits], FoldItems(names).apply)
-        neighbours = app.tables.add(Table(app, name="neighbours", codec=NEIGHBOURS, partitions=partitions, cache_objects=cache_objects))
+        neighbours = app.tables.add(
+            Table(app, name="neighbours", codec=NEIGHBOURS, partitions=partitions, cache_bytes=cache_bytes["neighbours"])
+        )
         app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, partitions, lambda *_: None).apply)
     apply = FoldProfiles(names, partitions, lambda *_: None).apply if stage in (Stage.VISITS, Stage.ITEMS) else _fold(stage)
     app.batched_agent("fold_profiles", profiles, [names.events], apply)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.commit import Unit, apply_records, split_at
-from app.engine.table import MARK_PREFIX, MAX_WEAR
+from app.engine.table import DECODED_FACTOR, MARK_PREFIX, MAX_WEAR, OBJECT_BYTES
 from tests.unit.engine.worlds import HIDDEN, DictDatabase, Record, add, feed, state_over
 
 keys = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"])
@@ -35,11 +35,11 @@ def seen(state: Any) -> dict[bytes, list[int]]:
     return {key: found.added for key in (b"a", b"b", b"c", b"d", b"e", b"f") if (found := state.get(key)) is not None}
 
 
-@given(streams, st.lists(st.integers(1, 9), min_size=1), st.sampled_from([0, 2, 1000]), st.data())
+@given(streams, st.lists(st.integers(1, 9), min_size=1), st.sampled_from([0, 4_000, 1 << 30]), st.data())
 async def test_reads_are_those_of_a_dict_however_batches_caches_and_writes_interleave(
-    stream: list[tuple[bytes, bytes]], sizes: list[int], cache_objects: int, data: st.DataObject
+    stream: list[tuple[bytes, bytes]], sizes: list[int], cache_bytes: int, data: st.DataObject
 ) -> None:
-    state, waiting, records, position = state_over(DictDatabase(), cache_objects), [], records_of(stream), 0
+    state, waiting, records, position = state_over(DictDatabase(), cache_bytes), [], records_of(stream), 0
     while position < len(records):
         size = sizes[position % len(sizes)]
         waiting += feed(state, records[position : position + size])
@@ -49,9 +49,9 @@ async def test_reads_are_those_of_a_dict_however_batches_caches_and_writes_inter
         assert seen(state) == plain(stream[:position])
 
 
-@given(streams, st.integers(0, 40), st.sampled_from([0, 2, 1000]))
+@given(streams, st.integers(0, 40), st.sampled_from([0, 4_000, 1 << 30]))
 async def test_a_new_owner_that_starts_from_the_written_prefix_ends_with_the_same_bytes(
-    stream: list[tuple[bytes, bytes]], cut: int, cache_objects: int
+    stream: list[tuple[bytes, bytes]], cut: int, cache_bytes: int
 ) -> None:
     """The owner dies with units that were not written; the next one is given all records again."""
     records = records_of(stream)
@@ -60,12 +60,12 @@ async def test_a_new_owner_that_starts_from_the_written_prefix_ends_with_the_sam
     for changes in feed(state, records):
         state.written(changes, changelog_offset=1)
 
-    first = state_over(parted, cache_objects)
+    first = state_over(parted, cache_bytes)
     for n, record in enumerate(records):
         for changes in feed(first, [record]):
             if n < cut:
                 first.written(changes, changelog_offset=n)
-    second = state_over(parted, cache_objects)
+    second = state_over(parted, cache_bytes)
     for n, changes in enumerate(feed(second, records)):
         second.written(changes, changelog_offset=100 + n)
 
@@ -145,7 +145,7 @@ async def test_a_key_deleted_and_made_again_in_one_unit_begins_afresh() -> None:
 
 
 async def test_dirty_objects_outlive_any_eviction() -> None:
-    state = state_over(DictDatabase(), cache_objects=0)
+    state = state_over(DictDatabase(), cache_bytes=0)
     counter = state.obtain(b"a")
     for n in range(100):
         state.get(b"%d" % n)
@@ -154,14 +154,67 @@ async def test_dirty_objects_outlive_any_eviction() -> None:
     assert state.take_changes() == {b"a": b"1"}
 
 
-async def test_the_cache_is_bounded() -> None:
-    state = state_over(DictDatabase(), cache_objects=10)
-    for n in range(200):
+def kept(state: Any) -> int:
+    return len(state._young) + len(state._old)
+
+
+async def test_what_is_kept_decoded_is_bounded() -> None:
+    state = state_over(DictDatabase(), cache_bytes=60 * OBJECT_BYTES)
+    for n in range(500):
         for changes in feed(state, [Record(n, b"%d" % n, b"1")]):
             state.written(changes, n)
 
-    assert len(state._young) + len(state._old) <= 10 + 4
-    assert len(state._sizes) <= 10 + 4
+    assert 5 < kept(state) <= 60 + 1
+    assert len(state._sizes) <= 60 + 4
+
+
+async def test_what_is_only_looked_at_is_bounded_as_well() -> None:
+    """A resync asks for everybody's profile, and changes none."""
+    database = DictDatabase()
+    database.values = {b"%d" % n: b"1" for n in range(1_000)}
+    state = state_over(database, cache_bytes=10 * OBJECT_BYTES)
+    for n in range(1_000):
+        state.get(b"%d" % n)
+
+    assert 3 < kept(state) <= 10 + 1
+    assert len(state._sizes) <= 10 + 1
+
+
+async def test_large_objects_count_for_more_than_small_ones_also_those_that_grow_where_they_are() -> None:
+    database = DictDatabase()
+    database.values = {b"%d" % n: b"1," * 5_000 + b"1" for n in range(100)}
+    state = state_over(database, cache_bytes=10 * (OBJECT_BYTES + DECODED_FACTOR * 10_001))
+    for n in range(100):
+        state.get(b"%d" % n)
+    assert 3 < kept(state) <= 10 + 1
+
+    growing = state_over(DictDatabase(), cache_bytes=100 * OBJECT_BYTES)
+    offset = 0
+    for size in (1, 1_000):
+        for n in range(20):
+            for changes in feed(growing, [Record(offset, b"%d" % n, b"1" * size)]):
+                growing.written(changes, offset)
+            offset += 1
+        assert (kept(growing) >= 20) == (size == 1)
+
+
+async def test_an_object_that_a_long_unit_changed_is_found_again_when_it_is_not_kept_any_more() -> None:
+    state = state_over(DictDatabase(), cache_bytes=4 * OBJECT_BYTES)
+    unit: Unit[Any] = Unit(state)
+    for n in range(50):
+        unit.state.obtain(b"%d" % n).added.append(1)
+    for n in range(50):
+        unit.state.obtain(b"%d" % n).added.append(2)
+
+    changes = state.take_changes()
+    assert changes == {b"%d" % n: b"1,2" for n in range(50)}
+    assert seen_all(state, 50) == [[1, 2]] * 50, "on their way"
+    state.written(changes, 0)
+    assert seen_all(state, 50) == [[1, 2]] * 50, "written"
+
+
+def seen_all(state: Any, count: int) -> list[list[int]]:
+    return [state.get(b"%d" % n).added for n in range(count)]
 
 
 async def test_a_unit_ends_when_its_changes_grow_too_large_and_the_rest_comes_later() -> None:

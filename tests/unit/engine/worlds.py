@@ -56,8 +56,8 @@ class Record(NamedTuple):
     value: bytes
 
 
-def state_over(database: DictDatabase, cache_objects: int = 1000) -> PartitionState[Any]:
-    return PartitionState(0, database, COUNTERS, {HIDDEN: TOTAL}, cache_objects)  # type: ignore[arg-type]  # DictDatabase stands in
+def state_over(database: DictDatabase, cache_bytes: int = 1 << 30) -> PartitionState[Any]:
+    return PartitionState(0, database, COUNTERS, {HIDDEN: TOTAL}, cache_bytes)  # type: ignore[arg-type]  # DictDatabase stands in
 
 
 def add(unit: Unit[Any]) -> None:
