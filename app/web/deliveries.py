@@ -10,7 +10,8 @@ from aiohttp import web
 from app.delivery.standing import reason_name, standing_of
 from app.delivery.status import LineStatus
 from app.domain.validation import MAX_USER_ID_BYTES
-from app.web.owners import HOP_HEADER, Owners, json_response
+from app.web.owners import Owners, json_response
+from app.web.peers import HOP_HEADER
 from app.web.problems import Problem
 from app.web.reads import UNKNOWN_USER, id_of
 from app.web.representations import iso_time

@@ -1,44 +1,37 @@
 """Owners: a question about a user or an item is answered by the worker that has its partition, whichever worker was asked.
 
 Where the owner does not answer, or the partition is moving, a copy answers: this worker's own, or another's. Each answer says whose it is
-and how current (freshness.py).
+and how current (freshness.py). Nobody waits for an owner longer than a moment where a copy could answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any, assert_never
 
-import aiohttp
 import orjson
 from aiohttp import web
-from yarl import URL
 
 from app.streams.location import Elsewhere, Freshness, Here, Location, Moving
-from app.web.freshness import HEADERS, OWN_WRITE_SECONDS, Wish, too_stale, with_headers
+from app.web.freshness import OWN_WRITE_SECONDS, Wish, too_stale, with_headers
+from app.web.peers import HOP_HEADER, TO_ANY_COPY, Peers, problem_of
 from app.web.problems import Problem, try_again
 from app.web.views import Views
 
-log = logging.getLogger(__name__)
-
-#: Set on a request that was forwarded once; it is never forwarded again. The owner alone may answer, or whoever has a copy.
-HOP_HEADER = "X-Tidings-Hop"
-TO_OWNER, TO_ANY_COPY = "1", "copy"
-#: An answer of another worker: a profile with all its lists is about 100 kB.
-MAX_ANSWER_BYTES = 4 * 1024**2
-#: An owner may take so long where this worker could answer from a copy.
-OWNER_SECONDS = 0.5
-#: An owner that did not answer is not asked for so long, but once, where there is a copy.
-SILENCE_SECONDS = 1.0
-#: Others who are asked for a copy, one after another.
-MAX_ASKED = 2
-_MAX_CONNECTIONS_PER_WORKER = 32
+#: An owner that has not answered by then is still waited for, but copies are asked too: several times what an answer takes on a busy day.
+PATIENCE_SECONDS = 0.15
+#: What another's copy may take.
+COPY_SECONDS = 0.5
+#: Others who are asked for a copy, so many at once.
+MAX_ASKED, ASKED_AT_ONCE = 12, 4
+#: Nobody is asked again for a copy of a partition of which everybody said to have none.
+NOBODY_SECONDS = 0.25
 _LOOK_SECONDS = 0.01
 #: Problems of somebody who cannot answer where another may.
-_NOT_THERE = frozenset({"partition-moving", "owner-unreachable", "not-the-owner"})
+_HAS_NONE = frozenset({"partition-moving", "not-the-owner"})
+_NOT_THERE = _HAS_NONE | {"owner-unreachable"}
 #: And of one whose copy is not current enough.
 _TOO_OLD = frozenset({"too-stale", "not-applied-yet"})
 #: Where there is a list that needs to know nothing of the person, it may be shown instead.
@@ -46,25 +39,21 @@ NOBODY_KNOWS = _NOT_THERE | {"too-stale"}
 
 
 class Owners:
-    """Answers here, or asks the owner. ``session`` is opened with the application and closed with it."""
+    """Answers here, or asks the owner. ``open`` goes with the application."""
 
     def __init__(self, views: Views, forward_timeout_seconds: float, clock: Callable[[], int]) -> None:
         """``clock``: milliseconds since 1970."""
         self._views = views
         self._clock = clock
         self._timeout_seconds = forward_timeout_seconds
-        self._session: aiohttp.ClientSession | None = None
-        #: Owners that did not answer, and when they may be asked again; as many as there are workers.
-        self._silent: dict[str, float] = {}
+        self._peers = Peers(forward_timeout_seconds)
+        #: By partition, who answered from a copy last, and until when nobody is known to have one.
+        self._copy_at: dict[int, str] = {}
+        self._nobody_until: dict[int, float] = {}
 
-    async def open(self, _: web.Application) -> AsyncIterator[None]:
+    def open(self, application: web.Application) -> AsyncIterator[None]:
         """For ``Application.cleanup_ctx``."""
-        connector = aiohttp.TCPConnector(limit_per_host=_MAX_CONNECTIONS_PER_WORKER)
-        timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False, trust_env=False) as session:
-            self._session = session
-            yield
-            self._session = None
+        return self._peers.open(application)
 
     async def answer(
         self, request: web.Request, key: str, here: Callable[[], dict[str, Any] | Problem],
@@ -94,6 +83,12 @@ class Owners:
                 return _not_the_owner()
             case _:
                 assert_never(location)
+
+    async def others(self, request: web.Request) -> dict[str, dict[str, Any] | None]:
+        """What every other worker of the fleet answers to the same request, by its address; None: not in time, or not with 200."""
+        urls = self._views.other_workers()
+        answers = await asyncio.gather(*(self._peers.ask(url, request) for url in urls))
+        return {url: _document(answer) for url, answer in zip(urls, answers, strict=True)}
 
     # Here --------------------------------------------------------------------------------------------------------------
 
@@ -125,80 +120,71 @@ class Owners:
     # Elsewhere ---------------------------------------------------------------------------------------------------------
 
     async def _of_owner(self, ask: _Question, url: str) -> web.Response:
-        has_copy = self._has_copy(ask)
-        seconds = self._timeout_seconds
-        if has_copy and ask.wish.after is None:
-            if monotonic() < self._silent.get(url, 0.0) and (copied := await self._here(ask)) is not None:
+        """The owner's answer; a copy's where the owner is silent, cannot answer, or takes longer than a copy."""
+        # Whoever waits for an event of his own waits for its owner, who alone is sure to have it soon.
+        if ask.wish.after is None and not self._peers.may_be_asked(url):
+            copied = await self._from_a_copy(ask, url)
+            if copied is not None and _answers(copied):
                 return copied
-            seconds = min(seconds, OWNER_SECONDS)
-            if url in self._silent:
-                self._silent[url] = monotonic() + SILENCE_SECONDS + seconds  # this one finds out, the others need not wait
-        answer = await self._ask(url, ask.request, seconds=seconds)
-        kind = problem_of(answer)
-        if kind == "owner-unreachable":
-            self._silent[url] = monotonic() + SILENCE_SECONDS
-        else:
-            self._silent.pop(url, None)
-        if kind not in _NOT_THERE:
-            return answer
-        return await self._from_a_copy(ask, url) or answer
+        asking = asyncio.create_task(self._peers.ask(url, ask.request))
+        copying: asyncio.Task[web.Response | None] | None = None
+        try:
+            await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
+            if not asking.done():
+                copying = asyncio.create_task(self._from_a_copy(ask, url))
+                await asyncio.wait({asking, copying}, return_when=asyncio.FIRST_COMPLETED)
+                if not asking.done() and (copied := copying.result()) is not None and _answers(copied):
+                    self._peers.is_silent(url)
+                    return copied
+            answer = await asking
+            if problem_of(answer) not in _NOT_THERE:
+                return answer
+            return await (copying if copying is not None else self._from_a_copy(ask, url)) or answer
+        finally:
+            asking.cancel()
+            if copying is not None:
+                copying.cancel()
 
     async def _from_a_copy(self, ask: _Question, owner: str | None) -> web.Response | None:
         """This worker's own, or another's, if it may answer; None: nobody has one, as far as the last assignment says who there is."""
         own = await self._here(ask)
-        if own is not None and problem_of(own) not in _TOO_OLD:
+        if own is not None and _answers(own):
             return own
-        for url in [url for url in self._views.other_workers() if url != owner][:MAX_ASKED]:
-            answer = await self._ask(url, ask.request, TO_ANY_COPY, OWNER_SECONDS if ask.wish.after is None else self._timeout_seconds)
-            if problem_of(answer) not in _NOT_THERE | _TOO_OLD:
-                return answer
-        return own
+        return await self._of_others(ask, owner) or own
 
-    def _has_copy(self, ask: _Question) -> bool:
-        """Whether there is one here that may answer."""
-        freshness = ask.freshness(ask.partition)
-        return freshness is not None and too_stale(freshness, ask.wish, self._clock()) is None
-
-    async def _ask(self, url: str, request: web.Request, hop: str = TO_OWNER, seconds: float | None = None) -> web.Response:
-        assert self._session is not None, "the application is not started"
-        headers = {name: request.headers[name] for name in ("Authorization", "Accept") if name in request.headers}
-        target = url.rstrip("/") + request.rel_url.raw_path_qs
-        timeout = aiohttp.ClientTimeout(total=seconds or self._timeout_seconds)
-        try:
-            # encoded=True keeps the path as the client wrote it: an id may hold an escaped slash
-            async with self._session.get(
-                URL(target, encoded=True), headers={**headers, HOP_HEADER: hop}, allow_redirects=False, timeout=timeout
-            ) as answer:
-                body = await answer.content.read(MAX_ANSWER_BYTES + 1)
-                while chunk := await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body)):
-                    body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    return Problem(502, "owner-failed", "the answer of the worker that has the partition is too large").response()
-                return self._passed_on(answer.status, answer.headers, body)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
-            log.warning("cannot ask %s: %s", url, exc or type(exc).__name__)
-            return try_again("owner-unreachable", "the worker that has the partition does not answer").response()
-
-    async def others(self, request: web.Request) -> dict[str, dict[str, Any] | None]:
-        """What every other worker of the fleet answers to the same request, by its address; None: not in time, or not with 200."""
-        urls = self._views.other_workers()
-        answers = await asyncio.gather(*(self._ask(url, request) for url in urls))
-        return {url: self._document(answer) for url, answer in zip(urls, answers, strict=True)}
-
-    @staticmethod
-    def _document(answer: web.Response) -> dict[str, Any] | None:
-        try:
-            document = orjson.loads(answer.body) if answer.status == 200 and isinstance(answer.body, bytes) else None
-        except ValueError:
+    async def _of_others(self, ask: _Question, owner: str | None) -> web.Response | None:
+        """From another's copy: of who had one last, or of whoever has one."""
+        if ask.wish.after is None and monotonic() < self._nobody_until.get(ask.partition, 0.0):
             return None
-        return document if isinstance(document, dict) else None
+        urls = [url for url in self._peers.in_order(self._views.other_workers()) if url != owner][:MAX_ASKED]
+        rounds = [urls[first : first + ASKED_AT_ONCE] for first in range(0, len(urls), ASKED_AT_ONCE)]
+        if (known := self._copy_at.get(ask.partition)) in urls and known is not None and self._peers.may_be_asked(known):
+            rounds = [[known], *([url for url in round_ if url != known] for round_ in rounds)]
+        refused: set[str] = set()
+        for round_ in rounds:
+            if (answer := await self._first_of(round_, ask, refused)) is not None:
+                return answer
+        if refused <= _HAS_NONE:
+            self._nobody_until[ask.partition] = monotonic() + NOBODY_SECONDS
+        return None
 
-    @staticmethod
-    def _passed_on(status: int, headers: Mapping[str, str], body: bytes) -> web.Response:
-        if status == 421 or 300 <= status < 400:
-            return try_again("partition-moving", "the partition is moving to another worker").response()
-        kept = {name: headers[name] for name in ("Content-Type", "Retry-After", "WWW-Authenticate", *HEADERS) if name in headers}
-        return web.Response(body=body, status=status, headers=kept)
+    async def _first_of(self, urls: list[str], ask: _Question, refused: set[str]) -> web.Response | None:
+        """The first answer of a copy among these; None: none of them may answer, ``refused`` has why."""
+        seconds = COPY_SECONDS if ask.wish.after is None else self._timeout_seconds
+        asking = {asyncio.create_task(self._peers.ask(url, ask.request, TO_ANY_COPY, seconds)): url for url in urls}
+        pending = set(asking)
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if _answers(answer := task.result()):
+                        self._copy_at[ask.partition] = asking[task]
+                        return answer
+                    refused.add(problem_of(answer))
+            return None
+        finally:
+            for task in pending:
+                task.cancel()
 
 
 class _Question:
@@ -218,16 +204,17 @@ class _Question:
         self.ranked = ranked
 
 
-def problem_of(answer: web.Response) -> str:
-    """The kind of the problem that a 503 tells; empty for any other answer."""
-    if answer.status != 503 or not isinstance(answer.body, bytes):
-        return ""
+def _answers(answer: web.Response) -> bool:
+    """Whether nobody else needs to be asked."""
+    return problem_of(answer) not in _NOT_THERE | _TOO_OLD
+
+
+def _document(answer: web.Response) -> dict[str, Any] | None:
     try:
-        document = orjson.loads(answer.body)
+        document = orjson.loads(answer.body) if answer.status == 200 and isinstance(answer.body, bytes) else None
     except ValueError:
-        return ""
-    kind = document.get("type") if isinstance(document, dict) else None
-    return kind.removeprefix("urn:tidings:problem:") if isinstance(kind, str) else ""
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _not_the_owner() -> web.Response:

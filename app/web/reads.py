@@ -12,7 +12,8 @@ from app.domain.items import MAX_NEIGHBOURS, REPLY_NEIGHBOURS
 from app.domain.validation import MAX_PRODUCT_ID_BYTES, MAX_USER_ID_BYTES
 from app.streams.recommender import PUBLISHED
 from app.web.freshness import SERVED_BY
-from app.web.owners import HOP_HEADER, NOBODY_KNOWS, Owners, json_response, problem_of
+from app.web.owners import NOBODY_KNOWS, Owners, json_response
+from app.web.peers import HOP_HEADER, problem_of
 from app.web.problems import FieldError, Problem, Refusal
 from app.web.representations import item_json, profile_json, recommendations_json, removed_json, selection_json
 from app.web.views import Views

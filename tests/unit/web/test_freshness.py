@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.profile import new_profile
 from app.streams.location import Elsewhere, Freshness, Moving
-from app.web.owners import HOP_HEADER, SILENCE_SECONDS, TO_ANY_COPY
+from app.web.peers import HOP_HEADER, SILENCE_SECONDS, TO_ANY_COPY
 
 from .worlds import NOW_MS, FakeViews, is_problem, settings_with, world
 

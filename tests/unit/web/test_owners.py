@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.profile import new_profile
 from app.streams.location import Elsewhere, Moving
-from app.web.owners import HOP_HEADER
+from app.web.peers import HOP_HEADER
 
 from .worlds import READ, FakeViews, is_problem, settings_with, world
 
