@@ -205,7 +205,8 @@ class _DecodedBodies(Mapping[str, dict[str, Any]]):
 def _products(body: bytes) -> Any:
     """The ids of a body's products; whatever stands there, where it is no list of products."""
     listed = orjson.loads(body)["data"].get("recommendations")
-    return [one.get("product_id") for one in listed] if isinstance(listed, list) and all(isinstance(one, dict) for one in listed) else listed
+    are_products = isinstance(listed, list) and all(isinstance(one, dict) for one in listed)
+    return [one.get("product_id") for one in listed] if are_products else listed
 
 
 async def _read_at_most(request: web.Request, limit: int) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -16,8 +16,9 @@ SECRET = "whsec_" + base64.b64encode(b"a secret of the tests, 32 bytes.").decode
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret than that, by far").decode()
 
 
-def update(user_id: str = "ada", version: int = 1) -> bytes:
-    return orjson.dumps({"type": "recommendations.updated", "data": {"user_id": user_id, "version": version, "recommendations": []}})
+def update(user_id: str = "ada", version: int = 1, products: Sequence[str] = ()) -> bytes:
+    listed = [{"product_id": product_id} for product_id in products]
+    return orjson.dumps({"type": "recommendations.updated", "data": {"user_id": user_id, "version": version, "recommendations": listed}})
 
 
 def signed(body: bytes, secret: str = SECRET, at: datetime | None = None) -> dict[str, str]:
@@ -89,6 +90,23 @@ def test_a_repeat_of_the_same_version_is_no_regression() -> None:
     for _ in range(2):
         inbox.receive(signed(update()), update())
     assert (inbox.stats()["repeated"], inbox.stats()["regressions"]) == (1, 0)
+
+
+def test_a_repeat_with_other_products_is_counted() -> None:
+    inbox = Inbox(SECRET)
+    for products, altered in ((["a", "b"], 0), (["a", "b"], 0), (["b", "a"], 1), ([], 2)):
+        inbox.receive(signed(update(products=products)), update(products=products))
+        assert inbox.stats()["altered"] == altered
+    assert (inbox.stats()["repeated"], inbox.stats()["renamed"]) == (3, 0)
+
+
+@pytest.mark.parametrize("listed", [None, 7, [7], [{}], "text"])
+def test_whatever_is_signed_may_be_repeated(listed: object) -> None:
+    inbox = Inbox(SECRET)
+    body = orjson.dumps({"type": "recommendations.updated", "data": {"user_id": "ada", "version": 1, "recommendations": listed}})
+    for _ in range(2):
+        assert isinstance(inbox.receive(signed(body), body), Kept)
+    assert (inbox.stats()["repeated"], inbox.stats()["altered"]) == (1, 0)
 
 
 def test_the_user_silent_for_longest_is_forgotten_at_the_bound() -> None:
