@@ -20,10 +20,11 @@ from faust.types import TP
 
 from app import metrics
 from app.engine.batch import BatchMessage, BatchSchema
-from app.engine.commit import Committer, Unit, apply_records
+from app.engine.commit import Committer, Unit, Unwritten, apply_records
 from app.engine.fence import Writer
 from app.engine.recovery import Recovery
 from app.engine.source import SourceReader
+from app.engine.store import flushes_keep_up
 from app.engine.table import PartitionState, Table
 from app.engine.turns import Priority, Turns
 from app.errors import BrokerError, NotOwnedError
@@ -39,6 +40,8 @@ STORES.aliases["engine"] = "app.engine.store:EngineStore"
 ROOM = 2
 #: Batches of one source partition that may wait for their acknowledgement and commit. They hold an offset each, no records.
 MAX_UNDECIDED = 2_000
+#: Between two looks at whether a slow disk has taken what was written, while nothing is read for it.
+DISK_LOOK_SECONDS = 0.05
 #: The part of the session time-out, counted from the last good heartbeat, in which a worker may act as owner towards the outside.
 LEASE_SHARE = 0.7
 
@@ -130,6 +133,9 @@ class EngineApp(faust.App):
         self.turns = Turns()
         #: (table, partition) → who writes it, while it is owned.
         self.committers: dict[tuple[str, int], Committer] = {}
+        #: What their units made and is not written.
+        self.unwritten_bytes = Unwritten(room_made=self.room_made)
+        self._disk_timer: asyncio.TimerHandle | None = None
         #: Batches that were handed to their agent and are not written.
         self.unwritten: Counter[TP] = Counter()
         #: Steps that the agent of each source topic made.
@@ -222,6 +228,7 @@ class EngineApp(faust.App):
             self.steps[message.topic] += 1
             if is_last:
                 break
+            await self.unwritten_bytes.room()
             await self.turns.take(priority)
             if self.committers.get(place) is not committer:
                 raise NotOwnedError(f"partition {message.partition} of table {table.name} was given up")
@@ -277,7 +284,7 @@ class EngineApp(faust.App):
             for partition in partitions:
                 state: PartitionState[Any] = table.state(partition)
                 committer = self.committers[table.name, partition] = Committer(
-                    table, state, self.writer, self.fail, self.options.batch_max_bytes
+                    table, state, self.writer, self.fail, self.options.batch_max_bytes, self.unwritten_bytes
                 )
                 committer.start()
         for tell in self.on_owned:
@@ -309,9 +316,20 @@ class EngineApp(faust.App):
 
     def has_room(self, tp: TP) -> bool:
         """Whether the source partition may have one more batch."""
-        if self.unwritten[tp] >= ROOM or self.consumer.undecided(tp) >= MAX_UNDECIDED:
+        if self.unwritten[tp] >= ROOM or self.consumer.undecided(tp) >= MAX_UNDECIDED or self.unwritten_bytes.is_full:
+            return False
+        if not flushes_keep_up(self.options.block_cache_bytes):
+            self._look_at_the_disk_again()
             return False
         return all(may_read(tp) for may_read in self.may_read)
+
+    def _look_at_the_disk_again(self) -> None:
+        if self._disk_timer is None:
+            self._disk_timer = asyncio.get_running_loop().call_later(DISK_LOOK_SECONDS, self._looked_at_the_disk)
+
+    def _looked_at_the_disk(self) -> None:
+        self._disk_timer = None
+        self.room_made()
 
     def room_made(self) -> None:
         """Something that kept a partition from being read has ended."""

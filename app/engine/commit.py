@@ -10,9 +10,9 @@ import asyncio
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from app import metrics
 from app.engine.fence import Writer
@@ -21,6 +21,8 @@ from app.errors import NotOwnedError
 
 T = TypeVar("T")
 
+#: Values and outputs of units that wait to be written; beyond it there may be one more unit of each agent, ranking and outbox write.
+MAX_UNWRITTEN_BYTES = 64 * 1024**2
 
 class Unit(Generic[T]):
     """One atomic step of one partition: what an agent reads from, changes and emits.
@@ -84,6 +86,39 @@ class Unit(Generic[T]):
         return self._position
 
 
+class Unwritten:
+    """Bytes that units have made and that are not written yet, of all partitions of a worker together: what a slow broker or disk may let
+    pile up. Where it is ``is_full``, no source is read, and a batch that is being applied waits between two of its steps.
+    """
+
+    def __init__(self, limit_bytes: int = MAX_UNWRITTEN_BYTES, room_made: Callable[[], None] = lambda: None) -> None:
+        """``room_made`` is called when it is not full any more."""
+        self._limit_bytes = limit_bytes
+        self._room_made = room_made
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self.bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.bytes >= self._limit_bytes
+
+    def add(self, size: int) -> None:
+        self.bytes += size
+        if self.is_full:
+            self._has_room.clear()
+
+    def remove(self, size: int) -> None:
+        self.bytes -= size
+        if not (self.is_full or self._has_room.is_set()):
+            self._has_room.set()
+            self._room_made()
+
+    async def room(self) -> None:
+        """Until there is some."""
+        await self._has_room.wait()
+
+
 class Committer:
     """Writes the units of one partition of one table in the order they were made, those that wait for one another's end as a group.
 
@@ -97,18 +132,20 @@ class Committer:
         writer: Writer,
         fail: Callable[[BaseException], None],
         limit_bytes: int = 2_000_000,
+        unwritten: Unwritten | None = None,
     ) -> None:
         self._table = table
         self._state = state
         self._writer = writer
         self._fail = fail
         self._limit_bytes = limit_bytes
+        self._unwritten = unwritten or Unwritten()
         #: Units whose changes are still in the state's hands: what the next one changes is added to them.
         self._open: list[Unit[Any]] = []
         #: Whether they are to be written, though more may still be added.
         self._complete = False
-        #: Units to be written, with all that they changed.
-        self._closed: deque[tuple[list[Unit[Any]], dict[bytes, bytes | None]]] = deque()
+        #: Units to be written, with all that they changed and emit, and how many bytes that is.
+        self._closed: deque[_Group] = deque()
         self._submitted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -160,8 +197,10 @@ class Committer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        for units, _ in self._closed:
-            self._abandon(units)
+        for group in self._closed:
+            self._unwritten.remove(group.size_bytes)
+            self._abandon(group.units)
+        self._closed.clear()
         self._abandon(self._open)
 
     def _abandon(self, units: list[Unit[Any]]) -> None:
@@ -173,12 +212,15 @@ class Committer:
                 unit.done.exception()
 
     def _close_group(self) -> None:
-        self._closed.append((self._open, self._state.take_changes()))
+        group = _Group.of(self._open, self._state.take_changes())
+        self._unwritten.add(group.size_bytes)
+        self._closed.append(group)
         self._open, self._complete = [], False
 
     async def _run(self) -> None:
         while True:
             units: list[Unit[Any]] = []
+            size = 0
             try:
                 if not self._closed and self._open and self._complete and not self._halted:
                     self._close_group()
@@ -186,8 +228,9 @@ class Committer:
                     self._submitted.clear()
                     await self._submitted.wait()
                     continue
-                units, changes = self._closed.popleft()
-                await self._write(units, changes)
+                group = self._closed.popleft()
+                units, size = group.units, group.size_bytes
+                await self._write(group)
             except asyncio.CancelledError:
                 self._abandon(units)
                 raise
@@ -198,6 +241,9 @@ class Committer:
                         unit.done.exception()  # the process stops: whoever waits need not complain too
                 self._fail(exc)
                 return
+            finally:
+                if size:
+                    self._unwritten.remove(size)
             self.written += 1
             for unit in units:
                 if not unit.done.done():
@@ -205,15 +251,32 @@ class Committer:
             if not (self._open or self._closed):
                 self._idle.set()
 
-    async def _write(self, units: list[Unit[Any]], changes: dict[bytes, bytes | None]) -> None:
-        if outputs := _outputs(units):
-            await self._writer.write_all(outputs)
+    async def _write(self, group: _Group) -> None:
+        changes = group.changes
+        if group.outputs:
+            await self._writer.write_all(group.outputs)
         if changes:
             state = self._state
             began = perf_counter()
             first, count = await self._writer.write_batch(self._table.changelog_topic_name, state.number, changes.items())
             state.written(changes, first + count - 1)
             self._flush.observe(perf_counter() - began)
+
+
+class _Group(NamedTuple):
+    """Units that are written together."""
+
+    units: list[Unit[Any]]
+    changes: dict[bytes, bytes | None]
+    outputs: Mapping[tuple[str, int], list[tuple[bytes | None, bytes | None]]]
+    size_bytes: int
+
+    @classmethod
+    def of(cls, units: list[Unit[Any]], changes: dict[bytes, bytes | None]) -> _Group:
+        outputs = _outputs(units)
+        size = sum(map(len, filter(None, changes.values())))
+        size += sum(len(value) for records in outputs.values() for _, value in records if value)
+        return cls(units, changes, outputs, size)
 
 
 def _outputs(units: list[Unit[Any]]) -> dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]]:

@@ -85,7 +85,8 @@ def _writing(app: Any, is_written: bool) -> Iterator[Work]:
         is_idle = committer is not None and not committer.is_busy
         # An agent takes its partitions' batches one after another: what waits for the others' goes on with them.
         yield Work(
-            f"apply {tp.topic}/{tp.partition}", (count, app.steps[tp.topic]), is_written and count > 0 and is_idle,
+            f"apply {tp.topic}/{tp.partition}", (count, app.steps[tp.topic]),
+            is_written and count > 0 and is_idle and not app.unwritten_bytes.is_full,  # then it waits for the others' writes
             f"{count} batches of {tp.topic}/{tp.partition} are with their agent, and it makes no step",
         )  # fmt: skip
 

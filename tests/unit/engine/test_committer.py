@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.engine.commit import Committer, Unit
+from app.engine.commit import Committer, Unit, Unwritten
 from app.errors import NotOwnedError, ProduceError
 from tests.unit.engine.worlds import DictDatabase, state_over
 
@@ -46,13 +46,15 @@ class ScriptedWriter:
 
 
 class World:
-    def __init__(self, fail_at: int | None = None, limit_bytes: int = 1 << 20) -> None:
+    def __init__(self, fail_at: int | None = None, limit_bytes: int = 1 << 20, unwritten: Unwritten | None = None) -> None:
+        self.unwritten = unwritten or Unwritten()
         self.database = DictDatabase()
         self.state = state_over(self.database)
         self.writer = ScriptedWriter(fail_at)
         self.failures: list[BaseException] = []
         self.committer = Committer(
-            TABLE, self.state, self.writer, self.failures.append, limit_bytes  # type: ignore[arg-type]  # a scripted writer
+            TABLE, self.state, self.writer, self.failures.append, limit_bytes,  # type: ignore[arg-type]  # a scripted writer
+            self.unwritten,
         )  # fmt: skip
         self.committer.start()
 
@@ -285,3 +287,40 @@ async def test_a_failure_stops_the_process_even_if_nobody_waits_for_its_unit() -
 
     assert len(world.failures) == 1
     await world.committer.stop()
+
+
+async def test_what_waits_to_be_written_is_counted_until_it_is_and_whoever_waits_for_room_is_told() -> None:
+    told: list[int] = []
+    world = World(limit_bytes=0, unwritten=Unwritten(4, lambda: told.append(world.unwritten.bytes)))
+    world.writer.open.clear()
+    for _ in range(3):
+        world.submit(b"a", output=True)  # a value of 1, 3, 5 bytes as it grows, and an output of one
+    assert world.unwritten.is_full
+    waiting = asyncio.create_task(world.unwritten.room())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    assert world.unwritten.bytes == 2 + 4 + 6
+
+    world.writer.open.set()
+    await asyncio.wait_for(waiting, 5)
+    await world.committer.drain()
+    assert world.unwritten.bytes == 0
+    assert told == [0], "once: the last write made the room"
+    await world.committer.stop()
+
+
+@pytest.mark.parametrize("fail_at", [None, 0])
+async def test_what_is_given_up_or_fails_makes_room(fail_at: int | None) -> None:
+    world = World(fail_at=fail_at, limit_bytes=0, unwritten=Unwritten(1))
+    world.writer.open.clear()
+    for _ in range(3):
+        world.submit(b"a", output=True)
+    await asyncio.sleep(0.01)
+    assert world.unwritten.is_full
+    if fail_at is not None:
+        world.writer.open.set()
+        await asyncio.sleep(0.01)
+        assert world.failures
+    await world.committer.stop()
+    assert world.unwritten.bytes == 0
+    await asyncio.wait_for(world.unwritten.room(), 5)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from app.engine.commit import Committer, Unit
+from app.engine.commit import Committer, Unit, Unwritten
 from app.engine.progress import works_of
 from app.engine.watchdog import Judge, Watchdog, Work
 from app.errors import StandstillError
@@ -146,6 +146,7 @@ class StuckEngine:
         self.sources = {"events": table}
         self.unwritten = Counter({TP("events", 0): 1})
         self.steps: Counter[str] = Counter()
+        self.unwritten_bytes = Unwritten(10)
         self.reader = None
         self.rebalancing = False
         self.conf = SimpleNamespace(broker_heartbeat_interval=3.0, broker_rebalance_timeout=30.0)
@@ -219,6 +220,13 @@ async def test_an_agent_that_makes_no_step_is_found_and_one_that_is_busy_with_ot
         said = await ends_within(engine, 1.5)
         steps.cancel()
         assert ("1 batches of events/0 are with their agent" in said) is not goes_on
+
+
+async def test_an_agent_that_waits_for_the_writes_of_others_is_let_be() -> None:
+    engine = StuckEngine()
+    engine.committer._idle.set()
+    engine.unwritten_bytes.add(10)
+    assert await ends_within(engine, 1.5) == ""
 
 
 async def _step(engine: StuckEngine, goes_on: bool) -> None:
