@@ -61,6 +61,7 @@ class Topology:
     app: EngineApp
     views: TableViews
     deliverer: Deliverer
+    ranker: RankUsers
     #: Before its ``caught_up`` is set, it is not all there, and nobody is ranked.
     catalog: CatalogCopy
     #: What must go on, as it stands now: for the watchdog.
@@ -183,7 +184,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         await deliverer.rest()
         await ranker.give_up()
 
-    app.may_read.append(lambda tp: tp.topic != names.events or ranker.has_room(tp.partition))
+    # What items answer makes users dirty as well: a backlog of answers must not pile them up either.
+    app.may_read.append(lambda tp: tp.topic not in (names.events, names.neighbours) or ranker.has_room(tp.partition))
     pace = SourcePace(names.products, PRODUCTS_EVERY_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > PRODUCTS_BEHIND, app.room_made)
     app.may_read.append(pace.may_read)
     app.on_owned.append(owned)
@@ -211,7 +213,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
             ),
         ]  # fmt: skip
 
-    return Topology(app, views, deliverer, catalog, works, background)
+    return Topology(app, views, deliverer, ranker, catalog, works, background)
 
 
 def _now_ms() -> int:
