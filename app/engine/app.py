@@ -142,6 +142,8 @@ class EngineApp(faust.App):
         self.steps: Counter[str] = Counter()
         #: Of the generation at work.
         self.reader: SourceReader | None = None
+        #: The broker's ends of what is owned, and when they were asked for: until the reader knows.
+        self.ends_at_take_over: dict[TP, tuple[int, int]] = {}
         self._fail = fail
         self.client: dict[str, Any] = {
             "bootstrap_servers": options.bootstrap_servers,
@@ -339,7 +341,8 @@ class EngineApp(faust.App):
     def end(self, topic: str, partition: int) -> tuple[int, int] | None:
         """The broker's end of a source partition that is read here, and when it was so, in ms since 1970."""
         tp = TP(topic, partition)
-        return self.reader.end(tp) if self.reader is not None and tp in self.reader.partitions else None
+        told = self.reader.end(tp) if self.reader is not None and tp in self.reader.partitions else None
+        return told or self.ends_at_take_over.get(tp)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Records not yet handed to the agents, for each source partition read here."""
@@ -368,6 +371,7 @@ class EngineApp(faust.App):
 
     async def give_up(self, *_: Any, **__: Any) -> None:
         """All partitions are revoked, and what was read of them is finished: write out the rest, then own nothing."""
+        self.ends_at_take_over = {}
         for tell in self.on_given_up:
             await tell()
         committers, self.committers = self.committers, {}

@@ -19,6 +19,7 @@ from faust.types import TP
 from mode import Service
 
 from app import metrics
+from app.engine.copies import Copies
 from app.engine.positions import start_position
 from app.engine.store import Database
 from app.engine.table import OWNER_KEY, Table
@@ -30,6 +31,10 @@ logger = logging.getLogger(__name__)
 FETCH_BYTES = 4 << 20
 #: What a consumer may take to close its connections.
 CLOSE_SECONDS = 5.0
+#: A standby's copy is noted to be current at least so often.
+NOTE_SECONDS = 0.25
+#: Between two looks at which copies have stayed long enough.
+CLOSE_CHECK_SECONDS = 10.0
 #: Between two looks at the age of the epochs.
 RENEWAL_CHECK_SECONDS = 3600.0
 
@@ -45,6 +50,9 @@ class Recovery(Service):
         self.in_recovery = False
         self.actives: set[int] = set()
         self.standbys: set[int] = set()
+        #: How far the copies are that are here.
+        self.copies = Copies()
+        self._owned: set[int] = set()
         self._task: asyncio.Task[None] | None = None
         super().__init__(**kwargs)
 
@@ -53,10 +61,12 @@ class Recovery(Service):
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """A rebalance began: stop reading. What was read is finished before the partitions are given up (EngineApp.give_up)."""
         self._cancel()
+        self._note_owned()
 
     async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0) -> None:
         changelogs = self.tables.changelog_topics
         self._cancel()
+        self._note_owned()
         self.in_recovery = True
         self.actives = self._co_partitioned(self.app.assignor.assigned_actives(), changelogs)
         self.standbys = {tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic in changelogs} - self.actives
@@ -111,6 +121,7 @@ class Recovery(Service):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.app.read_sources(positions, generation))
                 tasks.create_task(self._follow_standbys())
+                tasks.create_task(self._close_in_time())
                 tasks.create_task(self._keep_fence())
         except asyncio.CancelledError:
             raise
@@ -123,10 +134,12 @@ class Recovery(Service):
         writer = self.app.writer
         tables: list[Table[Any]] = list(self.tables.values())
         await writer.own(self.actives)
+        await self._close_others()
         databases = {}
         for table in tables:
-            table.store.close_others(self.actives | self.standbys)
-            databases.update({(table, p): table.store.open(p) for p in self.actives})
+            for p in self.actives:
+                databases[table, p] = table.store.open(p)
+                await asyncio.sleep(0)  # each takes some 20 ms, in which nobody is answered
         markers = await asyncio.gather(*(writer.write_batch(t.changelog_topic_name, p, self._marker()) for t, p in databases))
         ends = {place: offset + 1 for place, (offset, _) in zip(databases, markers, strict=True)}
         self.app.owner_offsets = {(table.name, p): end for (table, p), end in ends.items()}
@@ -162,12 +175,17 @@ class Recovery(Service):
         """The tables are owned from here on. Where each source partition is read from; StateError where that would lose events."""
         for table in self.tables.values():
             table.take_over(self.actives)
+        self._owned = set(self.actives)
+        self._note_owned()
         if not committed:
             return {}
         places = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in committed}
         async with self._reader(list(places.values())) as reader:
             beginnings = await reader.beginning_offsets(places.values())
+            asked_at_ms = _now_ms()
             ends = await reader.end_offsets(places.values())
+        if self.app.writer.fenced:
+            self.app.ends_at_take_over = {tp: (ends[place], asked_at_ms) for tp, place in places.items()}
         positions = {}
         for tp, offset in committed.items():
             table = self.app.sources[tp.topic]
@@ -210,26 +228,72 @@ class Recovery(Service):
     def _reader(self, places: list[aiokafka.TopicPartition]) -> AbstractAsyncContextManager[Any]:
         return changelog_reader(self.app.client, places)
 
+    # Copies -----------------------------------------------------------------------------------------------------------
+
+    def whole_at_ms(self, partition: int) -> int | None:
+        """The last moment, in ms since 1970, at which the copies here of all tables' partition held all of their changelogs."""
+        offsets = {}
+        for table in self.tables.values():
+            if (database := table.store.opened(partition)) is None:
+                return None
+            offsets[table.name] = database.offset
+        return self.copies.whole_at_ms(partition, offsets)
+
+    def _note_owned(self) -> None:
+        """What is owned here is whole: nobody else writes it."""
+        now_ms = _now_ms()
+        for table in self.tables.values():
+            for partition in self._owned:
+                if (database := table.store.opened(partition)) is not None:
+                    self.copies.holds_all(partition, table.name, database.offset, now_ms)
+
+    async def _note_followed(
+        self, reader: aiokafka.AIOKafkaConsumer, followed: Mapping[aiokafka.TopicPartition, tuple[str, Database]]
+    ) -> None:
+        """Which of the copies hold all that the broker said to be in their changelogs when it last answered."""
+        for place, (table, database) in followed.items():
+            end, at_ms = reader.highwater(place), reader.last_poll_timestamp(place)
+            if end is not None and at_ms is not None and await reader.position(place) >= end:
+                self.copies.holds_all(place.partition, table, database.offset, at_ms)
+
+    async def _close_in_time(self) -> None:
+        while True:
+            await asyncio.sleep(CLOSE_CHECK_SECONDS)
+            await self._close_others()
+
+    async def _close_others(self) -> None:
+        """All copies but those that are assigned, or were until a moment ago."""
+        tables: list[Table[Any]] = list(self.tables.values())
+        opened: set[int] = set().union(*(table.store.open_partitions for table in tables))
+        stay = self.copies.stay(self.actives | self.standbys, opened, monotonic())
+        for table in tables:
+            table.store.close_others(stay)
+            await asyncio.sleep(0)  # what is in memory is written out
+
     def _marker(self) -> tuple[tuple[bytes, bytes], ...]:
         # The time makes it unlike any other owner's, of whatever cluster.
         return ((OWNER_KEY, f"{self.app.worker_name} {time_ns()}".encode()),)
 
     async def _follow_standbys(self) -> None:
         """Apply the changelogs of standby partitions as they grow, until the next rebalance."""
-        databases = {
-            aiokafka.TopicPartition(t.changelog_topic_name, p): (t.store.open(p), metrics.RECOVERED.labels(t.name))
-            for t in self.tables.values()
-            for p in self.standbys
-        }
+        databases: dict[aiokafka.TopicPartition, tuple[Database, Any]] = {}
+        followed: dict[aiokafka.TopicPartition, tuple[str, Database]] = {}
+        for table in self.tables.values():
+            for p in self.standbys:
+                place, database = aiokafka.TopicPartition(table.changelog_topic_name, p), table.store.open(p)
+                databases[place] = database, metrics.RECOVERED.labels(table.name)
+                followed[place] = table.name, database
+                await asyncio.sleep(0)
         if not databases:
             return
         async with self._reader(list(databases)) as reader:
             await _seek(reader, {tp: database for tp, (database, _) in databases.items()})
             while True:
-                for tp, records in (await reader.getmany(timeout_ms=1000)).items():
+                for tp, records in (await reader.getmany(timeout_ms=int(NOTE_SECONDS * 1000))).items():
                     database, counter = databases[tp]
                     counter.inc(_apply(database, tp, records))
                     await asyncio.sleep(0)
+                await self._note_followed(reader, followed)
 
 
 class changelog_reader:
@@ -284,6 +348,10 @@ def _foreign(database: Database, what: str) -> StateError:
         f"{database.path} holds its changelog up to offset {database.offset}, {what}: the topic was deleted or is another cluster's. "
         f"Remove {database.path.parent} if the topic is right"
     )
+
+
+def _now_ms() -> int:
+    return time_ns() // 1_000_000
 
 
 async def close_consumer(consumer: Any) -> None:

@@ -141,6 +141,10 @@ class EngineStore(FaustStore):
     def opened(self, partition: int) -> Database | None:
         return self._open.get(partition)
 
+    @property
+    def open_partitions(self) -> set[int]:
+        return set(self._open)
+
     def databases(self) -> Iterable[Database]:
         """Of the open partitions."""
         return self._open.values()

@@ -47,6 +47,13 @@ class OpenTable:
             self.databases[partition] = Database(self._directory / f"{self.name}-{partition}.db", 8 << 20)
         return self.databases[partition]
 
+    @property
+    def open_partitions(self) -> set[int]:
+        return set(self.databases)
+
+    def opened(self, partition: int) -> Database | None:
+        return self.databases.get(partition)
+
     def close_others(self, keep: set[int]) -> None:
         for partition in set(self.databases) - keep:
             self.databases.pop(partition).close()
