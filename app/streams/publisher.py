@@ -2,6 +2,9 @@
 
 One batch per partition is on the wire and one waits behind it; whatever arrives meanwhile travels together in the next. So
 a thousand callers with one event each cost about as much as one caller with a thousand, and records of one user keep their order.
+
+A caller who gave up leaves nothing by halves: where none of its records was on its way to the broker none will be, and where one was, the
+others follow as soon as the broker takes them. Only the end of the process, or of the connection, can cut in between.
 """
 
 from __future__ import annotations
@@ -80,12 +83,14 @@ class Publisher:
         max_buffered_bytes: int = MAX_BUFFERED_BYTES,
         clock: Callable[[], int] = _wall_clock_ms,
         client: Mapping[str, Any] | None = None,
+        connection: ProducerConnection | None = None,
     ) -> None:
+        """``connection``: another than one to ``bootstrap_servers``."""
         self.topic = topic
         self.partitions = partitions
         self._bootstrap_servers = bootstrap_servers
         arguments = {**(client or {}), "bootstrap_servers": bootstrap_servers, "request_timeout_ms": int(request_timeout_seconds * 1000)}
-        self._connection = ProducerConnection(
+        self._connection = connection or ProducerConnection(
             arguments, topic, partitions, idempotent=idempotent, request_timeout_seconds=request_timeout_seconds
         )
         self._timeout = request_timeout_seconds
@@ -145,12 +150,19 @@ class Publisher:
 
     async def publish_records(self, records: Sequence[Record]) -> list[Position]:
         """The same for records as they are: what was read from a dead letter, or made by a test."""
-        request = _Request(len(records))
+        request, queued, size = _Request(len(records)), 0, _size_of(records)
         try:
             async with asyncio.timeout(self._timeout):
-                for first in range(0, len(records), _STEP_RECORDS):
-                    await self._enqueue(request, records[first : first + _STEP_RECORDS], first)
-                    await asyncio.sleep(0)  # the event loop has other users too
+                await self._reserve(size)
+                try:
+                    while queued < len(records):
+                        step = records[queued : queued + _STEP_RECORDS]
+                        self._enqueue(request, step, queued)
+                        queued += len(step)
+                        await asyncio.sleep(0)  # the event loop has other users too
+                except BaseException:
+                    self._leave(request, records, queued)
+                    raise
                 return await request.settled
         except TimeoutError:
             raise BrokerError(
@@ -187,7 +199,8 @@ class Publisher:
                     return count
                 steps.append(_Request(len(step)))
                 async with asyncio.timeout(give_up_after_seconds):
-                    await self._enqueue(steps[-1], step)
+                    await self._reserve(_size_of(step))
+                self._enqueue(steps[-1], step)
         except TimeoutError:
             raise BrokerError(
                 f"Kafka at {self._bootstrap_servers} acknowledged nothing on {self.topic} for {give_up_after_seconds:g} s, "
@@ -211,14 +224,25 @@ class Publisher:
 
     # ------------------------------------------------------------------ queues
 
-    async def _enqueue(self, request: _Request, records: Sequence[Record], first_place: int = 0) -> None:
-        size = sum(_size(record.key, record.value) for record in records)
+    async def _reserve(self, size: int) -> None:
+        """Wait for room for so many bytes, and take it: a request goes in as a whole or not at all."""
         while self._buffered_bytes and self._buffered_bytes + size > self._max_buffered_bytes:
             self._room.clear()
             await self._room.wait()
         if self._stopped:
             raise BrokerError("the publisher was stopped")
         self._buffered_bytes += size
+
+    def _leave(self, request: _Request, records: Sequence[Record], queued: int) -> None:
+        """The caller goes before all of its records are queued."""
+        request.give_up()
+        if request.begun:
+            self._enqueue(request, records[queued:], queued)
+        else:
+            self._free(_size_of(records[queued:]))
+
+    def _enqueue(self, request: _Request, records: Sequence[Record], first_place: int = 0) -> None:
+        """There is room for them."""
         now_ms = self._clock()
         for place, record in enumerate(records, first_place):
             partition = partition_of(record.key, self.partitions) if record.partition is None else record.partition
@@ -240,11 +264,12 @@ class Publisher:
                 taken: list[_Entry] = []
                 while queue:
                     entry = queue[0]
-                    if entry.request.settled.done():  # its caller has gone
+                    if entry.request.is_dropped:
                         self._release([queue.popleft()])
                     elif builder.append(timestamp=entry.timestamp_ms, key=entry.key, value=entry.value) is None:
                         break
                     else:
+                        entry.request.begun = True
                         taken.append(queue.popleft())
                 if taken:
                     builder.close()
@@ -260,14 +285,14 @@ class Publisher:
             del self._pumps[partition]
 
     async def _submit(self, producer: AIOKafkaProducer, builder: BatchBuilder, entries: list[_Entry], partition: int) -> None:
-        """Hands a batch over as soon as there is a place behind the one on the wire; drops it once nobody waits for it any more."""
+        """Hands a batch over as soon as there is a place behind the one on the wire."""
         try:
             while True:
                 try:
                     acknowledged = await producer.send_batch(builder, self.topic, partition=partition)
                     break
                 except KafkaTimeoutError:  # no place yet: the broker is away, and the one on the wire is being retried
-                    if all(entry.request.settled.done() for entry in entries):
+                    if self._stopped and all(entry.request.settled.done() for entry in entries):
                         self._release(entries)
                         return
         except BaseException:
@@ -297,16 +322,21 @@ class Publisher:
             entry.request.fail(exc)
 
     def _release(self, entries: Sequence[_Entry]) -> None:
-        self._buffered_bytes -= sum(_size(entry.key, entry.value) for entry in entries)
+        self._free(sum(_size(entry.key, entry.value) for entry in entries))
+
+    def _free(self, size: int) -> None:
+        self._buffered_bytes -= size
         self._room.set()
 
 
 class _Request:
     """One call of publish: settled with all positions, or with the first error."""
 
-    __slots__ = ("_missing", "_positions", "settled")
+    __slots__ = ("_missing", "_positions", "begun", "settled")
 
     def __init__(self, size: int) -> None:
+        #: Some of it is on its way to the broker, and may be written.
+        self.begun = False
         self.settled: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
         self._positions: list[Position] = [Position(-1, -1)] * size
         self._missing = size
@@ -323,8 +353,13 @@ class _Request:
         if not self.settled.done():
             self.settled.set_exception(exc)
 
+    @property
+    def is_dropped(self) -> bool:
+        """Its caller has gone, and none of it was on its way."""
+        return not self.begun and self.settled.done()
+
     def give_up(self) -> None:
-        """Nobody waits any more: what is still queued is dropped, and a failure is not reported as unseen."""
+        """Nobody waits any more; and a failure is not reported as unseen."""
         if not self.settled.cancel() and not self.settled.cancelled():
             self.settled.exception()
 
@@ -339,6 +374,10 @@ class _Entry(NamedTuple):
 
 def _size(key: bytes, value: bytes | None) -> int:
     return len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES
+
+
+def _size_of(records: Sequence[Record]) -> int:
+    return sum(_size(record.key, record.value) for record in records)
 
 
 def _record(event: Event) -> Record:
