@@ -10,6 +10,8 @@ import socket
 
 import pytest
 
+from app.web.intake import MAX_BODIES_AT_ONCE, MAX_BODY_BYTES_AT_ONCE
+
 from .worlds import INGEST, READ, is_problem, settings_with, view, world
 
 
@@ -203,6 +205,81 @@ async def test_when_kafka_does_not_answer_the_client_is_told_to_try_again():
     assert is_problem(answer, document)
     assert int(answer.headers["Retry-After"]) > 0
     assert "counts once" in document["detail"]
+
+
+async def test_while_kafka_hangs_so_many_requests_wait_and_further_ones_are_told_at_once_to_try_again():
+    async with world() as w:
+        w.log.hangs = asyncio.Event()
+        waiting = [asyncio.create_task(w.post(view())) for _ in range(MAX_BODIES_AT_ONCE)]
+        status, document, answer = await until_refused(w, view())
+        assert (status, document["type"]) == (503, "urn:tidings:problem:busy")
+        assert is_problem(answer, document)
+        assert int(answer.headers["Retry-After"]) > 0
+        w.log.hangs.set()
+        assert [status for status, _, _ in await asyncio.gather(*waiting)] == [202] * MAX_BODIES_AT_ONCE
+        assert (await w.post(view()))[0] == 202
+    assert len(w.log.events) == MAX_BODIES_AT_ONCE + 1, "what was refused is not there"
+
+
+async def test_large_bodies_are_taken_by_their_bytes_and_small_ones_go_on_beside_them():
+    large = json.dumps(view()) + " " * 1_600_000
+    fit = MAX_BODY_BYTES_AT_ONCE // len(large)
+    async with world() as w:
+        w.log.hangs = asyncio.Event()
+        waiting = [asyncio.create_task(w.post(large)) for _ in range(fit)]
+        status, document, answer = await until_refused(w, large)
+        assert (status, document["type"]) == (503, "urn:tidings:problem:busy")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert not any(request.done() for request in waiting)
+        small = asyncio.create_task(w.post(view()))
+        assert (await asyncio.wait({small}, timeout=0.2))[1], "it waits for Kafka like the others"
+        w.log.hangs.set()
+        assert [status for status, _, _ in await asyncio.gather(*waiting, small)] == [202] * (fit + 1)
+        assert (await w.post(large))[0] == 202
+
+
+async def test_a_body_that_does_not_say_its_length_takes_the_largest_place_until_it_is_there():
+    may_end = asyncio.Event()
+
+    async def slow_body():
+        yield json.dumps(view()).encode()
+        await may_end.wait()
+
+    settings = settings_with(max_body_bytes=MAX_BODY_BYTES_AT_ONCE)
+    async with world(settings) as w:
+        slow = asyncio.create_task(w.post(slow_body()))
+        status, document, _ = await until_refused(w, view())
+        assert (status, document["type"]) == (503, "urn:tidings:problem:busy")
+        w.log.hangs = asyncio.Event()
+        may_end.set()
+        beside = asyncio.create_task(until_taken(w, view()))
+        await asyncio.wait({beside}, timeout=0.3)
+        w.log.hangs.set()
+        assert (await slow)[0] == 202
+        assert (await beside) == 202
+
+
+async def test_one_body_is_taken_however_large_the_settings_let_it_be():
+    async with world(settings_with(max_body_bytes=2 * MAX_BODY_BYTES_AT_ONCE)) as w:
+        assert (await w.post(json.dumps(view()) + " " * MAX_BODY_BYTES_AT_ONCE))[0] == 202
+
+
+async def until_taken(w, body):
+    async with asyncio.timeout(10):
+        while (status := (await w.post(body))[0]) == 503:
+            await asyncio.sleep(0.02)
+        return status
+
+
+async def until_refused(w, body):
+    """The first answer that is no 202; a request that is taken is left to wait."""
+    async with asyncio.timeout(10):
+        while True:
+            request = asyncio.create_task(w.post(body))
+            done, _ = await asyncio.wait({request}, timeout=0.5)
+            if done:
+                return request.result()
+            request.cancel()
 
 
 async def test_a_token_without_the_scope_gets_403_and_none_or_a_wrong_one_401():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -115,12 +116,15 @@ class FakeViews:
 
 @dataclass
 class FakeLog:
-    """A log that is a list; ``away`` makes it behave like Kafka that does not answer."""
+    """A log that is a list; ``away`` makes it behave like Kafka that does not answer. While ``hangs`` is set, it takes its time."""
 
     events: list[Event] = field(default_factory=list)
     away: bool = False
+    hangs: asyncio.Event | None = None
 
     async def publish(self, events: Sequence[Event]) -> list[Position]:
+        if self.hangs is not None:
+            await self.hangs.wait()
         if self.away:
             raise BrokerError("Kafka at 127.0.0.1:9092 acknowledged nothing within 10 s")
         first = len(self.events)
