@@ -380,6 +380,7 @@ class EngineApp(faust.App):
             for drain in (await asyncio.wait(drains, timeout=self.options.request_timeout_seconds))[1]:
                 drain.cancel()
             await asyncio.gather(*(c.stop() for c in committers.values()))
+        self.tables.recovery.given_up()
         for table in self.tables.values():
             table.give_up()
         await asyncio.sleep(0)  # what was written is acknowledged now; what waits for more was told that it will not come

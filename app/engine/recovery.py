@@ -61,12 +61,10 @@ class Recovery(Service):
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """A rebalance began: stop reading. What was read is finished before the partitions are given up (EngineApp.give_up)."""
         self._cancel()
-        self._note_owned()
 
     async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0) -> None:
         changelogs = self.tables.changelog_topics
         self._cancel()
-        self._note_owned()
         self.in_recovery = True
         self.actives = self._co_partitioned(self.app.assignor.assigned_actives(), changelogs)
         self.standbys = {tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic in changelogs} - self.actives
@@ -176,7 +174,6 @@ class Recovery(Service):
         for table in self.tables.values():
             table.take_over(self.actives)
         self._owned = set(self.actives)
-        self._note_owned()
         if not committed:
             return {}
         places = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in committed}
@@ -239,13 +236,14 @@ class Recovery(Service):
             offsets[table.name] = database.offset
         return self.copies.whole_at_ms(partition, offsets)
 
-    def _note_owned(self) -> None:
-        """What is owned here is whole: nobody else writes it."""
-        now_ms = _now_ms()
+    def given_up(self) -> None:
+        """Nothing is owned here from now on: what was is whole as of the last word that nobody else wrote it."""
+        owned_at_ms = _now_ms() - int(self.app.consumer.seconds_since_heartbeat() * 1000)
         for table in self.tables.values():
             for partition in self._owned:
                 if (database := table.store.opened(partition)) is not None:
-                    self.copies.holds_all(partition, table.name, database.offset, now_ms)
+                    self.copies.holds_all(partition, table.name, database.offset, owned_at_ms)
+        self._owned = set()
 
     async def _note_followed(
         self, reader: aiokafka.AIOKafkaConsumer, followed: Mapping[aiokafka.TopicPartition, tuple[str, Database]]
