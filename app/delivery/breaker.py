@@ -215,7 +215,11 @@ class Breaker:
 
     def _half_open(self, now_ms: int) -> None:
         state = self._state
-        if state.kind == "open" and state.until_ms and now_ms >= state.until_ms:
+        if state.kind != "open" or not state.until_ms:
+            return
+        longest_ms = MAX_OPEN_MS if state.cause is Cause.ERRORS else MAX_PARKED_MS
+        # Later than it can be: whoever opened it had a clock that was ahead.
+        if not state.until_ms - longest_ms <= now_ms < state.until_ms:
             self._change(BreakerState("half_open", state.cause, state.reason, state.since_ms))
 
     def _trip(self, reason: str, now_ms: int) -> None:

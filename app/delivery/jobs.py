@@ -118,6 +118,12 @@ class Jobs:
                 self._polls += 1
                 self._kit.spawn(self._ask(job))
 
+    def set_back(self, by_ms: int) -> None:
+        """The clock was: all times lie as far ahead as they did."""
+        for job in self._jobs.values():
+            job.next_at_ms -= by_ms
+            job.until_ms -= by_ms
+
     def next_at_ms(self) -> int | None:
         """When the next is to be asked for; None: there is none."""
         return min((min(job.next_at_ms, job.until_ms) for job in self._jobs.values() if not job.is_asked), default=None)

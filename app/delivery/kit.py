@@ -19,6 +19,7 @@ from app.delivery.pace import Pace
 from app.destinations import Destination
 from app.destinations.requests import Rendered
 from app.errors import NotOwnedError
+from tidings.state.v1.outbox_pb2 import Delivery
 
 #: How soon a user comes again who is due, but whose attempt was not possible: the outbox and what is rendered disagree for the moment.
 DISAGREEMENT_MS = 1_000
@@ -55,8 +56,8 @@ class Kit:
     spawn: Callable[[Coroutine[None, None, None]], object]
     #: There may be something to do.
     wake: Callable[[], None]
-    #: User → a mark that ends later than it could by a right clock, and since when it is known.
-    odd_marks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: User → a mark and a wait of which one ends later than it could by a right clock, and since when they are known.
+    odd_marks: dict[str, tuple[tuple[int, int], int]] = field(default_factory=dict)
 
     def next_step(self, turn: Turn, now_ms: int) -> outbox.Step | None:
         """What the outbox says about the user whose turn it is; None: the user is another worker's."""
@@ -67,18 +68,19 @@ class Kit:
         delivery = outbox.delivery_of(entry, self.name) if entry else None
         if delivery is None:
             return outbox.NotDue()
-        return outbox.step_of(delivery, now_ms, self._seen_for_ms(turn.user_id, delivery.in_flight_until_ms, now_ms))
+        return outbox.step_of(delivery, now_ms, self._seen_for_ms(turn.user_id, delivery, now_ms))
 
-    def _seen_for_ms(self, user_id: str, mark_until_ms: int, now_ms: int) -> int:
-        """For how long a mark is known to be there that ends later than any request: its author's clock was ahead. Others: 0."""
-        if mark_until_ms <= now_ms + outbox.MAX_FLIGHT_MS:
+    def _seen_for_ms(self, user_id: str, delivery: Delivery, now_ms: int) -> int:
+        """For how long a mark and a wait are known to be there of which one is odd. Others: 0."""
+        if not outbox.is_odd(delivery, now_ms):
             return 0
-        known_until_ms, since_ms = self.odd_marks.get(user_id, (0, now_ms))
-        if known_until_ms != mark_until_ms:
+        ends_ms = delivery.in_flight_until_ms, delivery.next_attempt_at_ms
+        known_ends_ms, since_ms = self.odd_marks.get(user_id, (None, now_ms))
+        if known_ends_ms != ends_ms:
             if len(self.odd_marks) >= MAX_ODD_MARKS:
                 self.odd_marks.clear()  # they are waited for once more
             since_ms = now_ms
-            self.odd_marks[user_id] = mark_until_ms, since_ms
+            self.odd_marks[user_id] = ends_ms, since_ms
         return max(0, now_ms - since_ms)
 
     def end_turn(self, turn: Turn, *, not_before_ms: int = 0, first: bool = False) -> None:

@@ -140,6 +140,13 @@ class Lane:
         """Whether requests may go to the target: it is not paused."""
         return now_ms >= self._paused_until_ms
 
+    def set_back(self, by_ms: int) -> None:
+        """The clock was: all times lie as far ahead as they did."""
+        self._paused_until_ms -= by_ms
+        self._timed = {user_id: at_ms - by_ms for user_id, at_ms in self._timed.items()}
+        self._heap = [(at_ms, user_id) for user_id, at_ms in self._timed.items()]
+        heapq.heapify(self._heap)
+
     def forget(self, partitions: Collection[int]) -> None:
         """Drop the users of these partitions. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""
         for partition in partitions:

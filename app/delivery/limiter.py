@@ -107,6 +107,10 @@ class Limiter:
         self._learned.throttled(now_ms, self._paused_until_ms, after_ms, self._share())
         return self._paused_until_ms - now_ms
 
+    def set_back(self, by_ms: int) -> None:
+        """The clock was: a pause lasts as long as it would have. The rest forgets by itself what lies ahead of the time."""
+        self._paused_until_ms -= by_ms
+
     def told(self, quota: Quota) -> None:
         """What the headers of an answer said of the requests that are left to the fleet."""
         self._leave_free_step()

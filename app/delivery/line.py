@@ -32,6 +32,8 @@ from app.destinations.requests import Rendered
 
 #: A lane that has nothing to do looks up this often: for claims that grow old, clocks that jump and leases that come back.
 _LOOK_UP_SECONDS = 0.5
+#: A clock that shows so much less than it did was set back; by less, it is being kept right.
+SET_BACK_MS = 1_000
 #: From the end of a request's time to its outcome in the outbox.
 WIRE_PATIENCE_SECONDS = 15.0
 
@@ -74,6 +76,7 @@ class Line:
         self._settler = Settler(kit, self._claims, self._jobs.follow)
         self._sender = Sender(kit, self._claims, self._settler, concurrency, self._jobs.has_room)
         self._wake = asyncio.Event()
+        self._latest_ms = 0
         self._rests = self._is_over = False
 
     # From outside ------------------------------------------------------------------------------------------------------
@@ -81,6 +84,7 @@ class Line:
     async def run(self) -> None:
         """Claims users as fast as the target takes them, until cancelled."""
         while True:
+            self._see_the_clock()
             if self._kit.lease() and not self._rests:
                 self._claims.release_old()
                 self._jobs.ask_due()
@@ -159,6 +163,16 @@ class Line:
         if self._rests:
             self.rest()
         self._sender.begin()
+
+    def _see_the_clock(self) -> None:
+        """What waits for a time would wait as much longer as the clock was set back by."""
+        now_ms, before_ms = self._kit.clock(), self._latest_ms
+        if (by_ms := before_ms - now_ms) <= SET_BACK_MS:
+            self._latest_ms = max(before_ms, now_ms)
+        else:
+            self._latest_ms = now_ms
+            for part in (self.lane, self._jobs, self._kit.limiter):
+                part.set_back(by_ms)
 
     async def _sleep(self) -> None:
         """Until someone is due, a turn ends, or the next timer rings; timers do not count without a lease."""

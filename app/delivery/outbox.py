@@ -68,7 +68,7 @@ def next_step(entry: OutboxEntry | None, target: str, now_ms: int) -> Step:
 
 
 def step_of(delivery: Delivery, now_ms: int, seen_for_ms: int = 0) -> Step:
-    """The same for the target's side of the entry. ``seen_for_ms``: for how long its mark is known to be there."""
+    """The same for the target's side of the entry. ``seen_for_ms``: for how long its mark and its wait are known to be there."""
     in_flight_until_ms = delivery.in_flight_until_ms
     if in_flight_until_ms and delivery.job:
         until_ms = min(in_flight_until_ms, now_ms + MAX_JOB_MS)
@@ -78,11 +78,22 @@ def step_of(delivery: Delivery, now_ms: int, seen_for_ms: int = 0) -> Step:
     if not (is_behind or delivery.resync_since_ms) or delivery.blocked:
         return _NOT_DUE
     # Bounded from here: the worker that wrote these may have had another idea of the time.
-    latest_ms = now_ms + MAX_FLIGHT_MS - seen_for_ms
-    until_ms = max(min(in_flight_until_ms, latest_ms), min(delivery.next_attempt_at_ms, now_ms + MAX_WAIT_MS))
+    from_ms = now_ms - seen_for_ms
+    until_ms = max(
+        min(in_flight_until_ms, from_ms + MAX_FLIGHT_MS), min(delivery.next_attempt_at_ms, from_ms + _longest_wait_ms(delivery))
+    )
     if until_ms > now_ms:
         return WaitUntil(until_ms)
     return _SEND if is_behind else _RESYNC
+
+
+def is_odd(delivery: Delivery, now_ms: int) -> bool:
+    """Whether the mark or the wait ends later than it could by a right clock: its author's was ahead."""
+    return delivery.in_flight_until_ms > now_ms + MAX_FLIGHT_MS or delivery.next_attempt_at_ms > now_ms + _longest_wait_ms(delivery)
+
+
+def _longest_wait_ms(delivery: Delivery) -> int:
+    return MAX_WAIT_MS if delivery.throttled or not delivery.attempts else retry.longest_wait_ms(delivery.attempts)
 
 
 def delivery_of(entry: OutboxEntry, target: str) -> Delivery | None:

@@ -44,6 +44,11 @@ def next_attempt(failed_attempts: int, now_ms: int, *, jitter: float, after_ms: 
     return RetryAt(now_ms + max(wait_ms, after_ms))
 
 
+def longest_wait_ms(failed_attempts: int) -> int:
+    """No wait of the schedule's after so many failures is longer; what the target itself asks for may be."""
+    return round(SCHEDULE_MS[min(failed_attempts, len(SCHEDULE_MS) - 1)] * (1 + JITTER))
+
+
 def pause_ms(asked_ms: int | None, throttles_in_a_row: int, *, jitter: float) -> int:
     """How long a target that asked for fewer requests gets none; ``throttles_in_a_row`` is 1 for the first."""
     if asked_ms is not None:

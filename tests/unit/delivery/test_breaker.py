@@ -283,6 +283,15 @@ def test_each_state_is_later_than_the_one_before_even_if_the_clock_was_set_back(
     assert sinces == sorted(set(sinces))
 
 
+def test_a_clock_that_was_ahead_when_it_tripped_keeps_it_open_no_longer_than_a_trip_may(world: World) -> None:
+    world.now_ms += 3_000_000
+    world.trip()
+    world.now_ms -= 3_000_000
+    assert world.breaker.allows(), "it is probed, for nobody knows how long it was open"
+    world.breaker.failed("500", world.breaker.begin())
+    assert not world.breaker.allows()
+
+
 # Whatever happens ----------------------------------------------------------------------------------------------------
 
 _STEPS = st.lists(

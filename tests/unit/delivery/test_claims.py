@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.delivery import outbox
+from app.delivery import outbox, retry
 from app.delivery.claim import MAX_MARKING_MS
 from app.delivery.client import Missing, NoResponse
+from app.delivery.deliverer import Deliverer
 from app.destinations.requests import Request, Response
 from app.errors import ProduceError
 from tests.unit.delivery.worlds import Clock, DictStore, MemoryClient, World, answered, count, real_clock, running, ticking, until
@@ -345,6 +346,43 @@ async def test_a_mark_of_a_worker_whose_clock_was_ahead_holds_a_user_back_no_lon
         clock.pass_ms(outbox.MAX_FLIGHT_MS // 4)  # it may have been looked at only after the clock had first gone on
         deliverer.due([])
         await until(lambda: _confirmed(world) == 1)
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True])
+async def test_who_was_refused_while_the_clock_was_ahead_waits_as_long_as_the_schedule_says_once_it_is_right(is_taken_over: bool) -> None:
+    """A receiver refuses a signature from the future. Neither the worker whose clock it was nor the next owner waits for that future."""
+    clock = Clock()
+    clock.pass_ms(3_000_000)
+    world = World(clock)
+    world.people.change("user")
+
+    async def refuse(_: Request) -> Response:
+        return answered(401)
+
+    world.client.answer = refuse
+    async with running(world.worker()) as deliverer:
+        deliverer.due(["user"])
+        await until(lambda: world.store.delivery("user").attempts == 1)
+        if not is_taken_over:
+            await _is_sent_soon(clock, world, deliverer)
+    if is_taken_over:
+        async with running(world.worker()) as deliverer:
+            deliverer.due(["user"])
+            await _is_sent_soon(clock, world, deliverer)
+
+
+async def _is_sent_soon(clock: Clock, world: World, deliverer: Deliverer) -> None:
+    """The clock is set right, and the target confirms from now on."""
+    world.client.answer = None
+    clock.pass_ms(-3_000_000)
+    deliverer.due([])
+    await asyncio.sleep(0.02)
+    assert not _confirmed(world), "the schedule is kept"
+    for _ in range(2):  # at the end of the wait that this worker knows of, it may have to be looked at once more
+        clock.pass_ms(retry.longest_wait_ms(1))
+        deliverer.due([])
+        await asyncio.sleep(0.02)
+    await until(lambda: _confirmed(world) == 1)
 
 
 async def test_a_slow_partition_does_not_hold_the_others() -> None:

@@ -39,6 +39,21 @@ def test_a_user_in_a_turn_is_not_taken_again_until_it_ends() -> None:
     assert _take(lane, 0) is not None
 
 
+def test_a_clock_that_is_set_back_makes_nobody_wait_longer() -> None:
+    lane = _lane()
+    lane.due(["a"])
+    turn = _take(lane, 3_000_000)
+    assert turn
+    lane.end(turn, 3_005_000)
+    lane.pause(3_002_000)
+    lane.set_back(3_000_000)
+    assert not lane.is_open(1_999)
+    assert lane.is_open(2_000)
+    assert lane.next_at_ms() == 5_000
+    assert _take(lane, 4_999) is None
+    assert _take(lane, 5_000) is not None
+
+
 def test_no_more_turns_are_taken_at_once_than_asked_for() -> None:
     lane = _lane()
     lane.due("abc")
