@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 FETCH_BYTES = 4 << 20
 #: What a consumer may take to close its connections.
 CLOSE_SECONDS = 5.0
-#: A standby's copy is noted to be current at least so often.
+#: Between two notes of how current the standbys' copies are.
 NOTE_SECONDS = 0.25
 #: Between two looks at which copies have stayed long enough.
 CLOSE_CHECK_SECONDS = 10.0
@@ -137,7 +137,7 @@ class Recovery(Service):
         for table in tables:
             for p in self.actives:
                 databases[table, p] = table.store.open(p)
-                await asyncio.sleep(0)  # each takes some 20 ms, in which nobody is answered
+                await asyncio.sleep(0)  # each takes some 10 ms, in which nobody is answered
         markers = await asyncio.gather(*(writer.write_batch(t.changelog_topic_name, p, self._marker()) for t, p in databases))
         ends = {place: offset + 1 for place, (offset, _) in zip(databases, markers, strict=True)}
         self.app.owner_offsets = {(table.name, p): end for (table, p), end in ends.items()}
@@ -286,12 +286,15 @@ class Recovery(Service):
             return
         async with self._reader(list(databases)) as reader:
             await _seek(reader, {tp: database for tp, (database, _) in databases.items()})
+            noted = 0.0
             while True:
                 for tp, records in (await reader.getmany(timeout_ms=int(NOTE_SECONDS * 1000))).items():
                     database, counter = databases[tp]
                     counter.inc(_apply(database, tp, records))
                     await asyncio.sleep(0)
-                await self._note_followed(reader, followed)
+                if monotonic() - noted >= NOTE_SECONDS:
+                    await self._note_followed(reader, followed)
+                    noted = monotonic()
 
 
 class changelog_reader:
