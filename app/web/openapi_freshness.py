@@ -47,7 +47,8 @@ FRESHNESS_HEADERS: dict[str, Any] = {
         "schema": {"type": "integer", "minimum": 0},
     },
     SERVED_BY: {
-        "description": "`active`: the owner of the partition; `standby`: a copy; `fallback`: nobody who knows the person.",
+        "description": "`active`: the owner of the partition; `standby`: a copy, where the owner is gone, moving or slow; `fallback`: "
+        "nobody who knows the person.",
         "schema": {"enum": ["active", "standby", "fallback"]},
     },
 }
