@@ -135,6 +135,10 @@ RECOVERY = Gauge("tidings_recovery_seconds", "How long the last recovery took.",
 RECOVERED = Counter(
     "tidings_recovered_records_total", "Changelog records applied in recovery and by standbys.", ["table"], registry=REGISTRY
 )
+STATE_THROWN_AWAY = Counter(
+    "tidings_state_thrown_away_total", "Local copies of a table's partition that could not be used and were made again.", ["table"],
+    registry=REGISTRY,
+)  # fmt: skip
 REBALANCES = Counter("tidings_rebalances_total", "Assignments received from the group.", registry=REGISTRY)
 FENCED = Gauge("tidings_fence_active", "1 while partition writers are fenced by the broker (0 on the embedded broker).", registry=REGISTRY)
 CATALOG_PRODUCTS = Gauge("tidings_catalog_products_count", "Products listed in this worker's copy of the catalog.", registry=REGISTRY)

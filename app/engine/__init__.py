@@ -19,6 +19,8 @@ While something urgent goes on, whatever takes long takes turns (turns.py): a ba
 the loop goes round between two of them. At other times a batch is one step, for small steps make small writes.
 
 A crash anywhere replays records; those at or below the mark are skipped. Any failure stops the process: nothing is logged and forgotten.
+A process that comes back reads the tail of its changelogs; a local store that is damaged, or is of another log, is thrown away (rocks.py,
+recovery.py) and made again from the start of its changelog.
 
 What is deliberately absent: Faust's fetch loop (source.py reads each generation afresh, from committed offsets), Faust's recovery
 (recovery.py has a reader of its own), transactions (fence.py keeps one writer per partition with producer epochs alone), windows, and

@@ -60,6 +60,8 @@ class EngineOptions:
     fetch_linger_ms: int = 15
     request_timeout_seconds: float = 10
     allow_unfenced: bool = False
+    #: By table whose keys are deleted: how long after its last write a local copy may be used. A changelog tells of deletions for a while.
+    max_copy_age_ms: Mapping[str, int] = field(default_factory=dict)
     #: Further settings of every Kafka client (TLS, SASL).
     client: Mapping[str, Any] = field(default_factory=dict)
 

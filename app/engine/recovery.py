@@ -3,13 +3,16 @@
 For each assignment: take the next epoch of every partition, write the owner's marker to every changelog, read each changelog from what
 the local store has up to the marker, check that the recovered marks reach the committed offsets, and only then let the sources flow. The
 next rebalance cancels all of it.
+
+A local store that contradicts its changelog (it is further than the log's end, its last record is another one, or the log begins after it)
+is made again from the changelog. If that does not reach what is committed, the worker stops, and what was here before is kept aside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from time import monotonic, time_ns
 from typing import Any
@@ -101,18 +104,19 @@ class Recovery(Service):
             metrics.REBALANCES.inc()
             began = monotonic()
             committed = await self._committed()
-            await self._recover()
+            read = await self._recover()
             metrics.RECOVERY.set(monotonic() - began)
             metrics.PARTITIONS.labels("active").set(len(self.actives))
             metrics.PARTITIONS.labels("standby").set(len(self.standbys))
             positions = await self._take_over(committed)
             await self.app.begin_generation(self.actives)
             logger.info(
-                "generation %d: own partitions %s, standby for %s, recovered in %.1f s",
+                "generation %d: own partitions %s, standby for %s, recovered in %.1f s from %d changelog records",
                 generation,
                 sorted(self.actives),
                 sorted(self.standbys),
                 monotonic() - began,
+                read,
             )
             self.in_recovery = False
             await self._tell_faust()
@@ -128,7 +132,8 @@ class Recovery(Service):
         except Exception as exc:
             self.app.fail(exc)
 
-    async def _recover(self) -> None:
+    async def _recover(self) -> int:
+        """How many records were read."""
         writer = self.app.writer
         tables: list[Table[Any]] = list(self.tables.values())
         await writer.own(self.actives)
@@ -145,23 +150,27 @@ class Recovery(Service):
         for (table, p), database in databases.items():
             end = ends[table, p]
             if database.offset is not None and database.offset >= end:
-                raise _foreign(database, f"but {table.changelog_topic_name}/{p} ends at {end}")
+                database.set_aside(_contradiction(database, f"but {table.changelog_topic_name}/{p} ends at {end}"))
             behind[aiokafka.TopicPartition(table.changelog_topic_name, p)] = (database, end, metrics.RECOVERED.labels(table.name))
-        await self._read_changelogs(behind)
+        return await self._read_changelogs(behind)
 
-    async def _read_changelogs(self, behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]]) -> None:
+    async def _read_changelogs(self, behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]]) -> int:
+        read = 0
         if not behind:
-            return
+            return read
         async with self._reader(list(behind)) as reader:
-            await _seek(reader, {tp: database for tp, (database, _, _) in behind.items()})
+            changelogs = _Changelogs(reader, {tp: database for tp, (database, _, _) in behind.items()}, Database.set_aside)
+            await changelogs.seek()
             while behind:
                 for tp, records in (await reader.getmany(*behind, timeout_ms=200)).items():
-                    database, end, counter = behind[tp]
-                    counter.inc(_apply(database, tp, records))
+                    count = changelogs.apply(tp, records)
+                    behind[tp][2].inc(count)
+                    read += count
                     await asyncio.sleep(0)  # let the HTTP server answer in between
                 for tp, (database, end, _) in list(behind.items()):
                     if database.offset is not None and database.offset + 1 >= end:
                         del behind[tp]
+        return read
 
     async def _committed(self) -> dict[TP, int | None]:
         """What the group committed of each source partition. To be asked before the markers are written: whatever was committed until
@@ -186,15 +195,23 @@ class Recovery(Service):
         positions = {}
         for tp, offset in committed.items():
             table = self.app.sources[tp.topic]
-            positions[tp] = start_position(
-                f"{tp.topic}/{tp.partition}",
-                table.name,
-                committed=offset,
-                applied=table.state(tp.partition).applied(tp.topic.encode()),
-                beginning=beginnings[places[tp]],
-                # A broker that cannot fence is the embedded one, which understates the end.
-                end=ends[places[tp]] if self.app.writer.fenced else None,
-            )
+            try:
+                positions[tp] = start_position(
+                    f"{tp.topic}/{tp.partition}",
+                    table.name,
+                    committed=offset,
+                    applied=table.state(tp.partition).applied(tp.topic.encode()),
+                    beginning=beginnings[places[tp]],
+                    # A broker that cannot fence is the embedded one, which understates the end.
+                    end=ends[places[tp]] if self.app.writer.fenced else None,
+                )
+            except StateError as exc:
+                if (aside := table.store.open(tp.partition).aside) is None:
+                    raise
+                raise StateError(f"{exc} What this worker had of {table.changelog_topic_name}/{tp.partition} is kept in {aside}") from exc
+        for table in self.tables.values():
+            for partition in self.actives:
+                table.store.open(partition).forget_aside()
         return positions
 
     async def _tell_faust(self) -> None:
@@ -285,12 +302,12 @@ class Recovery(Service):
         if not databases:
             return
         async with self._reader(list(databases)) as reader:
-            await _seek(reader, {tp: database for tp, (database, _) in databases.items()})
+            changelogs = _Changelogs(reader, {tp: database for tp, (database, _) in databases.items()}, Database.throw_away)
+            await changelogs.seek()
             noted = 0.0
             while True:
                 for tp, records in (await reader.getmany(timeout_ms=int(NOTE_SECONDS * 1000))).items():
-                    database, counter = databases[tp]
-                    counter.inc(_apply(database, tp, records))
+                    databases[tp][1].inc(changelogs.apply(tp, records))
                     await asyncio.sleep(0)
                 if monotonic() - noted >= NOTE_SECONDS:
                     await self._note_followed(reader, followed)
@@ -319,36 +336,51 @@ class changelog_reader:
         await close_consumer(self._consumer)
 
 
-async def _seek(reader: aiokafka.AIOKafkaConsumer, databases: Mapping[aiokafka.TopicPartition, Database]) -> None:
-    """To the last record that each database holds, so that it is read again and compared (_apply); to the beginning for an empty one."""
-    empty = [tp for tp, database in databases.items() if database.offset is None]
-    beginnings = await reader.beginning_offsets(empty) if empty else {}
-    for tp, database in databases.items():
-        reader.seek(tp, beginnings[tp] if database.offset is None else database.offset)
+class _Changelogs:
+    """Brings databases up to date from their changelogs. ``discard(database, why)`` empties one that contradicts its own."""
+
+    def __init__(
+        self,
+        reader: aiokafka.AIOKafkaConsumer,
+        databases: Mapping[aiokafka.TopicPartition, Database],
+        discard: Callable[[Database, str], None],
+    ) -> None:
+        self._reader = reader
+        self._databases = databases
+        self._discard = discard
+        self._beginnings: dict[aiokafka.TopicPartition, int] = {}
+
+    async def seek(self) -> None:
+        """To the last record that each database holds, so that it is read again and compared; to the beginning for an empty one."""
+        self._beginnings = await self._reader.beginning_offsets(list(self._databases))
+        for tp, database in self._databases.items():
+            beginning = self._beginnings[tp]
+            if database.offset is not None and database.offset + 1 < beginning:
+                self._discard(database, _contradiction(database, f"and {tp.topic}/{tp.partition} begins at {beginning}"))
+            self._reader.seek(tp, beginning if database.offset is None else max(database.offset, beginning))
+
+    def apply(self, tp: aiokafka.TopicPartition, records: Sequence[Any]) -> int:
+        """Write what the database does not hold yet; returns how many records that were.
+
+        A database is an exact prefix of its changelog, so its last record (compaction may have removed it) is what it holds of that key.
+        Where it is not, the database is of another log, or this one was cut: it begins anew.
+        """
+        database = self._databases[tp]
+        held = database.offset
+        if held is not None and records[0].offset <= held:
+            last = records[0]
+            if last.offset == held and database.get(last.key) != last.value:
+                self._discard(database, _contradiction(database, f"whose record at {held} in {tp.topic}/{tp.partition} is another one"))
+                self._reader.seek(tp, self._beginnings[tp])
+                return 0
+            records = [record for record in records if record.offset > held]
+        if records:
+            database.write([(record.key, record.value) for record in records], records[-1].offset)
+        return len(records)
 
 
-def _apply(database: Database, tp: aiokafka.TopicPartition, records: Sequence[Any]) -> int:
-    """Write what the database does not hold yet; returns how many that were.
-
-    A database is an exact prefix of its changelog, so its last record (compaction may have removed it) is what it holds of that key.
-    Raises StateError where it is not: the database is of another log.
-    """
-    held = database.offset
-    if held is not None and records[0].offset <= held:
-        last = records[0]
-        if last.offset == held and database.get(last.key) != last.value:
-            raise _foreign(database, f"whose record at {held} in {tp.topic}/{tp.partition} is another one")
-        records = [record for record in records if record.offset > held]
-    if records:
-        database.write([(record.key, record.value) for record in records], records[-1].offset)
-    return len(records)
-
-
-def _foreign(database: Database, what: str) -> StateError:
-    return StateError(
-        f"{database.path} holds its changelog up to offset {database.offset}, {what}: the topic was deleted or is another cluster's. "
-        f"Remove {database.path.parent} if the topic is right"
-    )
+def _contradiction(database: Database, what: str) -> str:
+    return f"it holds its changelog up to offset {database.offset}, {what}: the topic was made anew or cut, or is another cluster's"
 
 
 def _now_ms() -> int:

@@ -6,7 +6,8 @@ RocksDB's log is not synced: a killed process loses nothing, a lost host loses i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import rocksdict
 from faust.stores.base import Store as FaustStore
 from faust.types import TP
 
+from app.engine.rocks import Rocks
 from app.errors import StateError
 
 HIDDEN_PREFIX = b"__"
@@ -75,22 +77,37 @@ def _memory_of(block_cache_bytes: int) -> tuple[rocksdict.Cache, rocksdict.Write
 
 
 class Database:
-    """One partition."""
+    """One partition. What cannot be used is thrown away (rocks.py), and what is left is empty: ``offset`` says so.
 
-    def __init__(self, path: Path, block_cache_bytes: int) -> None:
+    ``max_age_ms``: since the last write, after which the changelog may have forgotten what was deleted.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        block_cache_bytes: int,
+        *,
+        table: str = "",
+        max_age_ms: int | None = None,
+        on_damage: Callable[[StateError], None] = lambda _: None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self.path = path
-        try:
-            self._db = rocksdict.Rdict(str(path), options=database_options(block_cache_bytes))
-        except Exception as exc:  # rocksdict raises the bare class
-            raise StateError(
-                f"cannot open {path}: {exc}. Does another process use this data directory? Otherwise remove it: the changelog has it all"
-            ) from exc
-        raw = self._db.get(_OFFSET_KEY)
+        self._rocks = Rocks(path, database_options(block_cache_bytes), table=table, on_damage=on_damage, clock=clock)
         #: Offset of the last changelog record that is in here, None when empty.
-        self.offset: int | None = None if raw is None else int(raw)
+        self.offset: int | None = None
+        raw, written_at_ms = self._rocks.get(_OFFSET_KEY), self._rocks.written_at_ms
+        if written_at_ms is None:
+            return
+        if raw is None or not raw.isdigit():
+            self.throw_away(f"the offset of its last record is {'missing' if raw is None else repr(raw[:20])}")
+        elif max_age_ms is not None and abs(clock() - written_at_ms) > max_age_ms:
+            self.throw_away("it is so old that its changelog may have forgotten what was deleted since")
+        else:
+            self.offset = int(raw)
 
     def get(self, key: bytes) -> bytes | None:
-        return self._db.get(key)
+        return self._rocks.get(key)
 
     def write(self, records: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
         """Apply changelog records up to ``changelog_offset``, atomically."""
@@ -102,21 +119,38 @@ class Database:
             else:
                 put(key, value)
         put(_OFFSET_KEY, b"%d" % changelog_offset)
-        self._db.write(batch)
+        self._rocks.write(batch)
         self.offset = changelog_offset
 
     def items(self, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All visible keys and values, in key order, from ``first`` on."""
-        items: Iterator[Any] = self._db.items(from_key=first or None)  # raw mode: bytes, which the stub does not know
-        for key, value in items:
+        for key, value in self._rocks.scan(first):
             if not key.startswith(HIDDEN_PREFIX):
                 yield key, value
 
     def size_bytes(self) -> int:
-        return sum(f.stat().st_size for f in self.path.glob("*") if f.is_file())
+        return self._rocks.size_bytes()
+
+    @property
+    def aside(self) -> Path | None:
+        """Where what was set aside is, while it is there."""
+        return aside if (aside := self._rocks.aside).exists() else None
+
+    def set_aside(self, reason: str) -> None:
+        """Begin with nothing, since this contradicts the changelog; what it held is kept until ``forget_aside``."""
+        self._rocks.set_aside(reason)
+        self.offset = None
+
+    def forget_aside(self) -> None:
+        self._rocks.forget_aside()
+
+    def throw_away(self, reason: str) -> None:
+        """Begin with nothing."""
+        self._rocks.throw_away(reason)
+        self.offset = None
 
     def close(self) -> None:
-        self._db.close()
+        self._rocks.close()
 
 
 class EngineStore(FaustStore):
@@ -133,9 +167,14 @@ class EngineStore(FaustStore):
     def open(self, partition: int) -> Database:
         database = self._open.get(partition)
         if database is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
             path = self._directory / f"{self.table_name}-{partition}.db"
-            database = self._open[partition] = Database(path, self.app.options.block_cache_bytes)
+            database = self._open[partition] = Database(
+                path,
+                self.app.options.block_cache_bytes,
+                table=self.table_name,
+                max_age_ms=self.app.options.max_copy_age_ms.get(self.table_name),
+                on_damage=self.app.fail,
+            )
         return database
 
     def opened(self, partition: int) -> Database | None:

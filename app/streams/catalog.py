@@ -207,13 +207,10 @@ class CatalogCopy:
                     self._path, identity, now_ms=self._clock(), max_age_ms=MAX_AGE_MS, block_cache_bytes=self._block_cache_bytes
                 )
             )
-            if database.emptied:
-                logger.warning("the copy of the catalog in %s is made again: %s", self._path, database.emptied)
             self._database = database
         return self._database
 
     async def _begin_anew(self, reason: str) -> None:
-        logger.warning("the copy of the catalog in %s is made again: %s", self._path, reason)
         database, self._database = self._database, None
         self.caught_up.clear()
         self._forget()

@@ -6,10 +6,10 @@ synced: a killed process loses nothing, a lost host loses its tail, places and a
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import rocksdict
 
 from app.domain.catalog import NEVER_MS
+from app.engine.rocks import Rocks
 from app.engine.store import database_options
-from app.errors import StateError
 from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
 
 # Keys by their first byte.
@@ -57,13 +57,13 @@ class CatalogDatabase:
     """``identity`` names the log that it is a copy of: a database of another one is emptied."""
 
     def __init__(self, path: Path, identity: str, *, now_ms: int, max_age_ms: int, block_cache_bytes: int) -> None:
-        """``max_age_ms`` since it was last known to be current: the changelog may have forgotten by then which products are gone."""
-        self.path = path
+        """``max_age_ms`` since it was last known to be current: the changelog may have forgotten by then which products are gone.
+
+        Raises StateError when it cannot be opened, though nothing says that it is damaged; afterwards, when it is found to be damaged.
+        """
         self._identity = identity.encode()
-        self._block_cache_bytes = block_cache_bytes
-        #: Why what was here could not be used, empty if it could.
-        self.emptied = ""
-        self._open()
+        self._db = Rocks(path, database_options(block_cache_bytes), table="catalog")
+        self._look()
         held = self._db.get(_IDENTITY)
         if held is None:
             self._name(now_ms)
@@ -74,11 +74,9 @@ class CatalogDatabase:
 
     def empty(self, reason: str, now_ms: int) -> None:
         """Throw everything away."""
-        self._db.close()
-        shutil.rmtree(self.path)
-        self._open()
+        self._db.throw_away(reason)
+        self._look()
         self._name(now_ms)
-        self.emptied = reason
 
     def _name(self, now_ms: int) -> None:
         batch = rocksdict.WriteBatch(raw_mode=True)
@@ -86,14 +84,7 @@ class CatalogDatabase:
         batch.put(_SEEN, b"%d" % now_ms)
         self._db.write(batch)
 
-    def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = rocksdict.Rdict(str(self.path), options=database_options(self._block_cache_bytes))
-        except Exception as exc:  # rocksdict raises the bare class
-            raise StateError(
-                f"cannot open {self.path}: {exc}. Does another process use this data directory? Otherwise remove it: Kafka has it all"
-            ) from exc
+    def _look(self) -> None:
         #: Listed products.
         self.count = int(self._db.get(_COUNT) or 0)
         #: By partition.
@@ -149,26 +140,22 @@ class CatalogDatabase:
             yield key[1:].decode(), CatalogEntry.FromString(value)
 
     def size_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.path.glob("*") if file.is_file())
+        return self._db.size_bytes()
 
     def close(self) -> None:
         self._db.close()
 
     def _items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key in self._keys(prefix, prefix):
-            if (value := self._db.get(key)) is not None:
-                yield key, value
+        return self._db.scan(prefix, _after(prefix))
 
-    def _keys(self, prefix: bytes, start: bytes, limit: int | None = None) -> Iterator[bytes]:
-        """The keys that begin with ``prefix``, from ``start`` on, in their order."""
-        options = rocksdict.ReadOptions()
-        options.set_iterate_upper_bound(prefix[:-1] + bytes([prefix[-1] + 1]))  # no prefix ends with 0xff
-        found: Any = self._db.iter(options)  # raw mode: bytes, which the stub does not know
-        found.seek(start)
-        while limit != 0 and found.valid():
-            yield found.key()
-            found.next()
-            limit = None if limit is None else limit - 1
+    def _keys(self, prefix: bytes, start: bytes, limit: int) -> Iterator[bytes]:
+        """At most ``limit`` keys that begin with ``prefix``, from ``start`` on, in their order."""
+        return (key for key, _ in islice(self._db.scan(start, _after(prefix)), max(0, limit)))
+
+
+def _after(prefix: bytes) -> bytes:
+    """What comes after all that begins with it. No prefix ends with 0xff."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
 def _are_in_the_same_order(one: CatalogEntry, other: CatalogEntry) -> bool:

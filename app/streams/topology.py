@@ -29,7 +29,7 @@ from app.engine.progress import can_write, works_of
 from app.engine.watchdog import Work
 from app.settings import Settings
 from app.streams.apply_delivery_commands import ApplyDeliveryCommands
-from app.streams.catalog import CatalogCopy
+from app.streams.catalog import MAX_AGE_MS, CatalogCopy
 from app.streams.destination_states import DestinationStates
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_products import PRODUCTS, FoldProducts
@@ -231,6 +231,7 @@ def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseExcept
         fetch_linger_ms=kafka.fetch_linger_ms,
         request_timeout_seconds=kafka.request_timeout_seconds,
         allow_unfenced=kafka.allow_unfenced,
+        max_copy_age_ms={"products": MAX_AGE_MS},
         client=kafka.client(),
     )
     return EngineApp(

@@ -62,7 +62,7 @@ def test_what_is_written_and_not_flushed_has_one_bound_for_all_databases(tmp_pat
         while not flushes_keep_up(CACHE):
             time.sleep(0.001)
         databases[n % 8].write([(b"%d-%d" % (n, m), value) for m in range(100)], n)
-        highest = max(highest, sum(int(d._db.property_int_value("rocksdb.cur-size-all-mem-tables") or 0) for d in databases))
+        highest = max(highest, sum(int(d._rocks._db.property_int_value("rocksdb.cur-size-all-mem-tables") or 0) for d in databases))
 
     # 160 megabytes went through: sixteen and more into each of them, which is what a memtable holds.
     assert highest < CACHE + FLUSH_LAG_BYTES + 1_000_000
