@@ -51,9 +51,10 @@ class Freshness:
 class WorkerStatus:
     """How the worker is, as of the moment of asking."""
 
-    #: Joined the group, recovered everything it was assigned, and able to write.
+    #: Joined the group, recovered everything it was assigned, and able to write; or, once that was so, rebalancing with standbys' copies
+    #: to answer from.
     ready: bool
-    #: A sentence that says why it is not ready; "ready" when it is.
+    #: A sentence that says why it is not, or not quite, ready; "ready" when it is.
     reason: str
     active_partitions: tuple[int, ...] = ()
     #: Of which a copy is here that is not seconds behind.

@@ -15,6 +15,7 @@ from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.domain.items import ItemState, decode_item
 from app.domain.slots import Selection
 from app.engine import EngineApp, Table
+from app.engine.copies import KEPT_SECONDS
 from app.engine.log_ends import LogEnds
 from app.engine.table import MARK_PREFIX, next_offset_of
 from app.errors import NotOwnedError
@@ -157,7 +158,7 @@ class TableViews:
         elif not app.lease_is_good():
             reason = "no heartbeat from the group's coordinator"
         return WorkerStatus(
-            ready=reason == "ready",
+            ready=reason == "ready" or (reason == "rebalancing" and self._copies_answer()),
             reason=reason,
             active_partitions=tuple(self._profiles.owned),
             standby_partitions=tuple(p for p in sorted(recovery.standbys) if self._is_warm(p)),
@@ -166,6 +167,16 @@ class TableViews:
             fenced=app.writer.fenced,
             alive=not app.should_stop,
         )
+
+    def _copies_answer(self) -> bool:
+        """Whether what is here answers while nothing is owned. A rebalance takes all workers at once: were none of them asked then, nobody
+        would get what each of them has.
+        """
+        if not self._app.conf.table_standby_replicas:
+            return False
+        oldest_ms = time.time_ns() // 1_000_000 - KEPT_SECONDS * 1000
+        known = (self.freshness(partition) for partition in range(self._partitions))
+        return any(of is not None and of.current_to_ms is not None and of.current_to_ms > oldest_ms for of in known)
 
     def _is_warm(self, partition: int) -> bool:
         """Whether the copies of a partition could answer for it now."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,29 @@ async def test_reads_go_on_while_a_worker_is_killed_and_a_client_reads_its_own_w
             await reads_its_own_writes(a, b)
             readers = Readers([a.url, b.url], PATHS, READS_PER_SECOND, fleet.token)
             async with readers.reading():
-                for worker in (a, b):
+                for worker, other in ((a, b), (b, a)):
                     worker.kill()
+                    watching = asyncio.create_task(readiness(other))
                     await asyncio.sleep(1)
                     await whole(fleet, a, b)
+                    watching.cancel()
+                    assert (await watching)["rebalancing"], "it was seen in the middle of it"
         print(f"\n{readers}")
         assert readers.share >= SHARE, readers
         assert readers.by_standby, "nobody answered for the killed worker"
         assert all(read.age_ms is not None and read.age_ms < 60_000 for read in readers.by_standby), "what is older is not answered"
+
+
+async def readiness(worker: Worker) -> Counter[str]:
+    """How often it said which reason, until cancelled. Whoever asks only workers that are ready goes on asking one that has copies."""
+    reasons = Counter[str]()
+    with suppress(asyncio.CancelledError):
+        while True:
+            status, document = await worker.get("/readyz")
+            assert status in (0, 200), document
+            reasons[(document or {}).get("reason", "")] += 1
+            await asyncio.sleep(0.05)
+    return reasons
 
 
 async def patiently(worker: Worker, path: str) -> dict[str, Any]:
