@@ -10,7 +10,7 @@ from app.delivery.addresses import Guard
 from app.delivery.breaker import Breaker
 from app.delivery.client import Client, HttpClient
 from app.delivery.jobs import MAX_POLLS
-from app.delivery.lane import divide
+from app.delivery.lane import MAX_USERS, divide
 from app.delivery.ledger import Ledger, OutboxStore
 from app.delivery.limiter import Limiter
 from app.delivery.line import Line
@@ -45,6 +45,7 @@ class Deliverer:
         refresh_days: Mapping[str, int] | None = None,
         breakers: Mapping[str, Breaker] | None = None,
         connect: Callable[[Destination], Client] | None = None,
+        max_users: int = MAX_USERS,
     ) -> None:
         """``render`` gives a user as they are now, with ``entry.update`` as it stands, or None: nothing is sent (unknown, no consent).
         ``may_tell``: whether it would give anything; it must be cheap, for it is asked of everyone in a request as that goes into the
@@ -52,7 +53,7 @@ class Deliverer:
         their ``breakers``, if somebody else looks after them.
 
         ``clock``: milliseconds since 1970. ``lease``: whether this worker may still act as owner of its partitions; asked right before each
-        request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. Raises SettingsError if there are more targets
+        request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. ``max_users`` may wait in each lane. Raises SettingsError if there are more targets
         than ``settings.max_in_flight``.
         """
         if len(targets) > settings.max_in_flight:
@@ -66,6 +67,7 @@ class Deliverer:
                 store=store, ledger=self._ledger, breaker=(breakers or {}).get(target.name) or Breaker(clock),
                 limiter=Limiter(target.limits, share, clock), render=render, may_tell=may_tell, clock=clock, lease=lease, spawn=self._begin,
                 refresh_days=(refresh_days or {}).get(target.name, 0), resync_per_second=lambda: settings.resync_per_second * share(),
+                max_users=max_users,
             )
             for target, concurrency in zip(targets, shares, strict=True)
         ]

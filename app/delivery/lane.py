@@ -13,6 +13,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 
+from app.delivery.left_out import LeftOut
+
+#: Users who may wait for their turn, and as many who may wait for a time: 200 bytes each, and for those who wait for a time 300. Others are
+#: left out, for the outbox has them (left_out.py).
+MAX_USERS = 50_000
 #: Timers that were superseded stay in the heap until their time, or until there are more of them than this and than live ones.
 _MAX_STALE_TIMERS = 1000
 
@@ -26,10 +31,14 @@ class Turn:
 
 
 class Lane:
-    """Its size is the number of users who are due at the target, on this worker: an id, a place in a queue or heap, no more for each."""
+    """Of the users who are due at the target, on this worker, as many as it has room for: an id, a place in a queue or heap, no more for
+    each.
+    """
 
-    def __init__(self, partition_of: Callable[[str], int]) -> None:
+    def __init__(self, partition_of: Callable[[str], int], max_users: int = MAX_USERS) -> None:
         self._partition_of = partition_of
+        self._max_users = max_users
+        self.left_out = LeftOut()
         #: Partitions that have ready users, the next one first.
         self._ready: OrderedDict[int, OrderedDict[str, None]] = OrderedDict()
         #: The same for those who have nothing new, but are to be sent once more.
@@ -44,6 +53,16 @@ class Lane:
 
     def __len__(self) -> int:
         return sum(map(len, self._ready.values())) + self.resync_users + len(self._timed) + len(self._turns)
+
+    @property
+    def room(self) -> int:
+        """How many more users may wait for their turn."""
+        return max(0, self._max_users - sum(map(len, self._ready.values())) - self.resync_users)
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether it is worth while to look for those who were left out."""
+        return self.room > self._max_users // 2
 
     @property
     def resync_users(self) -> int:
@@ -71,28 +90,42 @@ class Lane:
         return bool(self._resync)
 
     def due(self, user_ids: Iterable[str]) -> set[int]:
-        """The users have something new, or may have. Who is in a turn is looked at again when it ends; returns their partitions."""
-        in_turns = set()
+        """The users have something new, or may have. Who is in a turn is looked at again when it ends; returns their partitions. Who is
+        not here, and has no room, is left out.
+        """
+        in_turns, room = set(), self.room
         for user_id in user_ids:
             if (turn := self._turns.get(user_id)) is not None:
                 in_turns.add(turn.partition)
-            else:
-                self._timed.pop(user_id, None)
-                if self._resync:
-                    self._drop_from_resync(user_id)
-                self._make_ready(user_id)
+                continue
+            partition = self._partition_of(user_id)
+            if user_id in self._ready.get(partition, ()):
+                continue
+            if self._resync and self._drop_from_resync(user_id):
+                room += 1
+            elif self._timed.pop(user_id, None) is None and room <= 0:
+                self.left_out.add(partition)
+                continue
+            self._make_ready(user_id)
+            room -= 1
         return in_turns
 
     def due_again(self, user_ids: Iterable[str]) -> set[int]:
         """The users are to be sent once more, when nobody has anything new. Who is elsewhere in the lane comes to it from there; returns
         the partitions of those who are in a turn.
         """
-        in_turns = set()
+        in_turns, room = set(), self.room
         for user_id in user_ids:
+            partition = self._partition_of(user_id)
             if (turn := self._turns.get(user_id)) is not None:
                 in_turns.add(turn.partition)
-            elif user_id not in self._timed and user_id not in self._ready.get(self._partition_of(user_id), ()):
+            elif user_id in self._timed or user_id in self._ready.get(partition, ()) or user_id in self._resync.get(partition, ()):
+                continue
+            elif room <= 0:
+                self.left_out.add(partition)
+            else:
                 self._make_ready(user_id, self._resync)
+                room -= 1
         return in_turns
 
     def take(self, now_ms: int, limit: int, busy: Collection[int] = ()) -> list[Turn]:
@@ -127,6 +160,8 @@ class Lane:
             self._make_ready(turn.user_id, queue)
             if first:
                 queue[turn.partition].move_to_end(turn.user_id, last=False)
+        elif again_at_ms is not None and len(self._timed) >= self._max_users:
+            self.left_out.add(turn.partition, again_at_ms)
         elif again_at_ms is not None:
             self._timed[turn.user_id] = again_at_ms
             heapq.heappush(self._heap, (again_at_ms, turn.user_id))
@@ -146,6 +181,7 @@ class Lane:
         self._timed = {user_id: at_ms - by_ms for user_id, at_ms in self._timed.items()}
         self._heap = [(at_ms, user_id) for user_id, at_ms in self._timed.items()]
         heapq.heapify(self._heap)
+        self.left_out.set_back(by_ms)
 
     def forget(self, partitions: Collection[int]) -> None:
         """Drop the users of these partitions. A turn of theirs goes on, and keeps its place among the open ones, but counts no more."""
@@ -154,6 +190,7 @@ class Lane:
             self._resync.pop(partition, None)
         self._timed = {u: at for u, at in self._timed.items() if self._partition_of(u) not in partitions}
         self._turns = {u: turn for u, turn in self._turns.items() if turn.partition not in partitions}
+        self.left_out.forget(partitions)
         self._drop_stale_timers()
 
     def users(self) -> list[str]:
@@ -197,12 +234,16 @@ class Lane:
             users = queue[partition] = OrderedDict()
         users.setdefault(user_id)
 
-    def _drop_from_resync(self, user_id: str) -> None:
+    def _drop_from_resync(self, user_id: str) -> bool:
+        """Whether the user stood there."""
         partition = self._partition_of(user_id)
-        if (users := self._resync.get(partition)) is not None:
-            users.pop(user_id, None)
-            if not users:
-                del self._resync[partition]
+        users = self._resync.get(partition, {})
+        if user_id not in users:
+            return False
+        del users[user_id]
+        if not users:
+            del self._resync[partition]
+        return True
 
     def _ring(self, now_ms: int) -> None:
         while self._heap and self._heap[0][0] <= now_ms:

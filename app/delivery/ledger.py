@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -34,6 +34,9 @@ class OutboxStore(Protocol):
 
         Raises NotOwnedError if the partition is not this worker's.
         """
+
+    def entries(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
+        """All users of a partition, by their ids, from ``first`` on, with their entries as they are durable. Raises as ``entry`` does."""
 
     async def write(self, partition: int, changes: Mapping[str, Change]) -> bool:
         """Apply each change to the entry of its user, before anything is awaited, and return True when all of them are durable.

@@ -20,10 +20,11 @@ from app.delivery.client import Client
 from app.delivery.gauges import Gauges
 from app.delivery.jobs import Jobs
 from app.delivery.kit import Kit
-from app.delivery.lane import Lane
+from app.delivery.lane import MAX_USERS, Lane
 from app.delivery.ledger import Ledger, OutboxStore
 from app.delivery.limiter import Limiter
 from app.delivery.pace import Pace
+from app.delivery.search import Search
 from app.delivery.sending import Sender
 from app.delivery.settling import Settler
 from app.delivery.status import LineProgress, LineStatus, oldest_due_ms
@@ -58,14 +59,15 @@ class Line:
         spawn: Callable[[Coroutine[None, None, None]], object],
         refresh_days: int = 0,
         resync_per_second: Callable[[], float] = lambda: 1e9,
+        max_users: int = MAX_USERS,
     ) -> None:
         """``concurrency``: requests on the wire at once, if the limiter allows as many. ``spawn`` starts a task whose error ends delivery.
-        ``resync_per_second``: people who may be sent once more, from this worker.
+        ``resync_per_second``: people who may be sent once more, from this worker. ``max_users``: who may wait in the lane.
         """
         self.name = target.name
         people = target.limits.people
         self._kit = kit = Kit(
-            target.name, target, Lane(store.partition_of), store, ledger, client, limiter, breaker, Pace(concurrency, people),
+            target.name, target, Lane(store.partition_of, max_users), store, ledger, client, limiter, breaker, Pace(concurrency, people),
             Gauges(target.name), Flight.of(round(target.timeout_seconds * 1000), people), people, refresh_days * 86_400_000,
             render, may_tell, clock, lease, spawn, self.wake,
         )  # fmt: skip
@@ -75,6 +77,7 @@ class Line:
         self._claims = Claims(kit, resync_per_second, self._jobs.adopt, self._go_on)
         self._settler = Settler(kit, self._claims, self._jobs.follow)
         self._sender = Sender(kit, self._claims, self._settler, concurrency, self._jobs.has_room)
+        self._search = Search(kit)
         self._wake = asyncio.Event()
         self._latest_ms = 0
         self._rests = self._is_over = False
@@ -88,6 +91,7 @@ class Line:
             if self._kit.lease() and not self._rests:
                 self._claims.release_old()
                 self._jobs.ask_due()
+                self._search.begin(lambda: not self._rests and self._kit.lease())
                 while self._claims.claim_some(self._sender.places):  # noqa: ASYNC110  it works, and lets others work between two pieces
                     await asyncio.sleep(0)
             await self._sleep()
@@ -126,7 +130,7 @@ class Line:
         kit = self._kit
         return LineStatus(
             name=self.name,
-            due=len(self.lane),
+            due=self._due,
             resync_due=self.lane.resync_users,
             in_flight=self._sender.on_wire,
             in_jobs=self._jobs.users,
@@ -149,7 +153,7 @@ class Line:
     def show_metrics(self) -> None:
         kit = self._kit
         kit.gauges.show(
-            due=lambda: len(self.lane),
+            due=lambda: self._due,
             resync_due=lambda: self.lane.resync_users,
             in_flight=lambda: self._sender.on_wire,
             oldest_seconds=lambda: oldest_due_ms(kit) / 1000,
@@ -157,6 +161,11 @@ class Line:
         )
 
     # -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _due(self) -> int:
+        """Users; those who are left out of the lane as far as it is known."""
+        return len(self.lane) + self.lane.left_out.users
 
     def _go_on(self) -> None:
         """Somebody was claimed."""

@@ -192,10 +192,10 @@ class PartitionState(Generic[T]):
         """The value as the changelog has it: what a view may show."""
         return self._database.get(key)
 
-    def items(self) -> Iterator[tuple[bytes, T]]:
-        """Every key with its value as the changelog has it, decoded afresh."""
+    def items(self, first: bytes = b"") -> Iterator[tuple[bytes, T]]:
+        """Every key, from ``first`` on, with its value as the changelog has it, decoded afresh."""
         decode = self._codec.decode
-        for key, raw in self._database.items():
+        for key, raw in self._database.items(first):
             yield key, decode(raw)
 
     def _keep(self, key: bytes, found: T) -> None:

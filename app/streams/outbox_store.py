@@ -40,9 +40,9 @@ class TableOutboxStore:
             return False  # its next owner finds what is durable, and takes it from there
         return True
 
-    def entries(self, partition: int) -> Iterator[tuple[str, OutboxEntry]]:
+    def entries(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
         """All users of a partition with their entries, as they are durable."""
-        for key, entry in self._outbox.state(partition).items():
+        for key, entry in self._outbox.state(partition).items(first.encode()):
             yield key.decode(), entry
 
 

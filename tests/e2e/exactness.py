@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.delivery.outbox import delivery_of, is_due
+from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, HeldNeighbours, decode_held_neighbours
 from app.domain.items import ItemState
 from app.domain.plain_fold import PlainTables
 from app.domain.profile import Applied, Denied, Duplicate
+from app.domain.recommendations import Recommendation, list_digest
 from app.domain.validation import Violation, decode_event
 from app.streams.fold_profiles import ASTRAY
 from app.streams.publisher import partition_of
-from tests.e2e.kafka_log import Tables
+from tests.e2e.kafka_log import Published, Tables
 from tidings.events.v1.event_pb2 import Event
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
 from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import ReasonKind, RecommendationUpdate
 
 #: Differences shown of each kind; all are counted.
@@ -32,6 +36,8 @@ class Oracle:
     duplicates: int = 0
     denied: int = 0
     violations: dict[tuple[int, int], Violation] = field(default_factory=dict)
+    #: By user, how often they came to which product.
+    touched: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 def oracle_of(events: Iterable[Any], partitions: int) -> Oracle:
@@ -45,8 +51,10 @@ def oracle_of(events: Iterable[Any], partitions: int) -> Oracle:
             oracle.violations[record.partition, record.offset] = event
             continue
         match oracle.tables.fold(event, record.partition, record.offset):
-            case Applied():
+            case Applied(interactions):
                 oracle.applied += 1
+                for interaction in interactions:
+                    oracle.touched.setdefault(interaction.user_id, Counter())[interaction.product_id] += 1
             case Duplicate():
                 oracle.duplicates += 1
             case Denied():
@@ -66,6 +74,9 @@ class Verdict:
     items: int
     items_with_exact_neighbours: int
     shares: int
+    updates: int = 0
+    #: Lists that were ranked once more at the end, and came out the same.
+    lists_ranked_again: int = 0
     users_at_inbox: int = 0
     deliveries: int = 0
     repeated_deliveries: int = 0
@@ -102,7 +113,8 @@ class Differences:
 
 
 def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], partitions: int) -> Verdict:
-    """Profiles byte for byte; items' visits; neighbour weights where nothing was cut; shares; dead letters.
+    """Profiles byte for byte; items' visits; neighbour weights where nothing was cut; shares; who was answered by which items; who has a
+    list; dead letters.
 
     Raises AssertionError that names what differs.
     """
@@ -129,6 +141,8 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
         if held.shares[partition] != expected.shares[partition]:
             got, want = held.shares[partition].event_count, expected.shares[partition].event_count
             differences.add("shares that differ", f"partition {partition} ({got} events, {want} expected)")
+    _compare_answers(held, oracle, differences)
+    _compare_lists(held, expected, differences)
     _compare_counts(held, oracle, differences)
     _compare_letters(dead_letters, events, oracle, differences)
     differences.check()
@@ -140,6 +154,61 @@ def compare_tables(held: Tables, events: list[Any], dead_letters: list[Any], par
 
 def _visits(item: ItemState) -> tuple[int, ...]:
     return item.visit_count, item.last_visit_at_ms, item.weight, item.window, item.purchase_count
+
+
+def _compare_answers(held: Tables, oracle: Oracle, differences: Differences) -> None:
+    """Every visit was answered: what an item's list held then depends on who came in between, but not whether it came, nor how many visits
+    it counts at least.
+    """
+    for user in differences.same_keys("answers of items to", held.neighbours, oracle.touched):
+        visits = oracle.touched[user]
+        answers = {answer.product_id: answer.visit_count for answer in held.neighbours[user].lists}
+        if len(answers) != min(MAX_NEIGHBOUR_LISTS, len(visits)) or not answers.keys() <= visits.keys():
+            differences.add("people whom items have not answered", f"{user} ({len(answers)} of {len(visits)} items)")
+        elif late := [product for product, count in answers.items() if count < visits[product]]:
+            differences.add("answers from before a person's last visit", f"{user}: {late}")
+
+
+def _compare_lists(held: Tables, expected: PlainTables, differences: Differences) -> None:
+    """Whoever has a profile was ranked."""
+    for user in differences.same_keys("lists", held.outbox, expected.profiles):
+        entry = held.outbox[user]
+        if entry.user_id != user or entry.update.user_id != user or entry.list_digest != list_digest(entry.update.recommendations):
+            differences.add("outbox entries at odds with themselves", user)
+
+
+def compare_published(held: Tables, published: Published, *, with_shares: bool = True) -> None:
+    """The updates topic's newest version of everyone is the outbox's, and a version is one list; shares stand on theirs as in the table.
+
+    Raises AssertionError that names what differs.
+    """
+    differences = Differences()
+    for user in published.two_lists:
+        differences.add("versions with two lists on the updates topic", user)
+    for user in differences.same_keys("updates", published.newest, held.outbox):
+        entry = held.outbox[user]
+        if published.newest[user] != (entry.update.version, entry.list_digest):
+            differences.add("updates that differ", f"{user} (version {published.newest[user][0]}, {entry.update.version} in the outbox)")
+    for partition in differences.same_keys("published shares", published.shares, held.shares) if with_shares else ():
+        if published.shares[partition] != held.shares[partition].event_count:
+            got, want = published.shares[partition], held.shares[partition].event_count
+            differences.add("published shares that differ", f"partition {partition} ({got} events, {want} in its table)")
+    differences.check()
+
+
+def compare_rankings(held: Tables, rank: Callable[[Profile, HeldNeighbours], Sequence[Recommendation]]) -> int:
+    """Nobody is left with an old list: each is what its person's profile and answers come to, ranked once more. To be asked only where the
+    global models are as they were when the lists were made. Returns how many lists that were.
+
+    Raises AssertionError that names what differs.
+    """
+    differences = Differences()
+    for user, entry in held.outbox.items():
+        answers = decode_held_neighbours(held.neighbours[user].SerializeToString()) if user in held.neighbours else HeldNeighbours()
+        if entry.list_digest != list_digest(rank(held.profiles[user], answers)):
+            differences.add("old lists", f"{user} (version {entry.update.version})")
+    differences.check()
+    return len(held.outbox)
 
 
 def _compare_counts(held: Tables, oracle: Oracle, differences: Differences) -> None:
@@ -171,8 +240,9 @@ def compare_inbox(
     target: str, outbox: Mapping[str, OutboxEntry], bodies: Mapping[str, dict[str, Any]], stats: Mapping[str, int], *,
     clocks_were_right: bool = True,
 ) -> None:
-    """Everyone with a list was told, and was told last what the outbox holds; versions never went back, a version told twice kept its id,
-    every signature held. (A signature holds for some minutes by the receiver's clock: what a worker with a wrong clock sent was refused.)
+    """Everyone with a list was told, and was told last what the outbox holds; versions never went back, a version told twice kept its id
+    and its list, every signature held. (A signature holds for some minutes by the receiver's clock: what a worker with a wrong clock sent
+    was refused.)
 
     The version told may be below the confirmed one, where a later version said the same and was not sent; and the update's may be above
     that, where a new owner published the same list once more.
@@ -183,11 +253,13 @@ def compare_inbox(
         update, data, delivery = outbox[user].update, bodies[user]["data"], delivery_of(outbox[user], target)
         if delivery is None or is_due(delivery):
             differences.add("users whose last list is not confirmed", user)
+        elif delivery.abandoned_version:
+            differences.add("users who were given up", f"{user} (version {delivery.abandoned_version}: {delivery.last_error})")
         elif data["version"] > delivery.confirmed_version:
             differences.add("versions at the inbox above the confirmed one", f"{user} ({data['version']}, {delivery.confirmed_version})")
         elif _products_told(data) != _products(update):
             differences.add("lists at the inbox that differ", f"{user} (version {data['version']})")
-    for wrong in ("regressions", "renamed", "bad_signatures", "malformed"):
+    for wrong in ("regressions", "renamed", "altered", "bad_signatures", "malformed"):
         if stats[wrong] and (wrong != "bad_signatures" or clocks_were_right):
             differences.add(f"{wrong} at the inbox", str(stats[wrong]))
     differences.check()

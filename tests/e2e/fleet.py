@@ -6,21 +6,30 @@ import asyncio
 import base64
 import json
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiokafka.errors import KafkaError
 
+from app.domain.catalog import NO_CATALOG
+from app.domain.held_neighbours import HeldNeighbours
+from app.domain.models import GlobalModels
+from app.domain.recommendations import Recommendation
+from app.domain.rules import Rules
+from app.domain.slots import slots_of
 from app.settings import Settings, load_settings
+from app.streams.recommender import Recommender
 from app.streams.topics import create_topics, require_sound
-from tests.e2e.exactness import Verdict, compare_inbox, compare_tables
-from tests.e2e.kafka_log import KafkaLog
+from tests.e2e.exactness import Verdict, compare_inbox, compare_published, compare_rankings, compare_tables
+from tests.e2e.kafka_log import KafkaLog, Tables
 from tests.e2e.processes import MAX_EXITS, InboxProcess, Worker, spawn, tail
 from tests.e2e.waiting import POLL_SECONDS, until
+from tidings.state.v1.profile_pb2 import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 #: 116,285 clicks of 24,385 people on 18,009 products, one month.
@@ -34,8 +43,16 @@ TARGET_TIMEOUT_SECONDS = 2
 READY_SECONDS = 60
 #: Nothing folded, ranked or delivered for so long is a failure; so is not being done after MAX_SETTLE_SECONDS, however much moves.
 STALL_SECONDS, MAX_SETTLE_SECONDS = 60, 600
+#: After the last event a share is on its topic within this.
+SHARED_SECONDS = 15
 #: The state must be at rest for this long; longer on the embedded broker, which does not tell exact ends.
 REST_SECONDS, EMBEDDED_REST_SECONDS = 1.0, 2.5
+
+
+#: What a replay that is told to finish may take to write what it has begun.
+FINISH_SECONDS = 60
+#: The exit code of a command that Ctrl-C ended.
+_INTERRUPTED = 130
 
 
 class Replay:
@@ -51,7 +68,13 @@ class Replay:
 
     def check(self) -> None:
         """Raise AssertionError if it failed."""
-        assert self._process.returncode in (None, 0), f"the replay failed\n{tail(self._log)}"
+        assert self._process.returncode in (None, 0, _INTERRUPTED), f"the replay failed\n{tail(self._log)}"
+
+    async def finish(self) -> dict[str, Any]:
+        """As ``done``, without what it has not sent yet."""
+        if self.running:
+            self._process.send_signal(signal.SIGINT)
+        return await asyncio.wait_for(self.done(), FINISH_SECONDS)
 
     async def done(self) -> dict[str, Any]:
         """Its summary. Raises AssertionError if it failed."""
@@ -194,6 +217,12 @@ class Fleet:
         await self.log.read_on("dead_letters")
         assert len(self.log.events) == events, f"{len(self.log.events)} records on the events topic, {events} expected"
         verdict = compare_tables(tables, self.log.events, self.log.dead_letters, self.settings.kafka.partitions)
+        with suppress(AssertionError):  # the comparison says more
+            await until(lambda: self._shares_are_published(tables), SHARED_SECONDS, "shares on their topic")
+        compare_published(tables, self.log.published, with_shares=self._publishes_shares)
+        verdict.updates = self.log.published.updates
+        if not self.log.published.shares:
+            verdict.lists_ranked_again = compare_rankings(tables, self._rank)
         stats = await self.inbox.stats()
         compare_inbox("inbox", tables.outbox, await self.inbox.bodies(), stats, clocks_were_right=clocks_were_right)
         verdict.users_at_inbox, verdict.deliveries, verdict.repeated_deliveries = stats["users"], stats["received"], stats["repeated"]
@@ -201,6 +230,21 @@ class Fleet:
         verdict.seconds = taken
         print(f"\nexact: {verdict}")
         return verdict
+
+    @property
+    def _publishes_shares(self) -> bool:
+        """Or so seldom that no run sees it."""
+        return self.settings.ranking.share_interval_seconds <= SHARED_SECONDS
+
+    def _rank(self, profile: Profile, answers: HeldNeighbours) -> Sequence[Recommendation]:
+        """As a worker does while nobody has published a share, in a shop that has told of no product."""
+        recommender = Recommender(lambda: GlobalModels.of([]), NO_CATALOG, slots_of(self.settings), Rules.of(self.settings.rules))
+        return recommender.rank(profile, answers, time.time_ns() // 1_000_000)
+
+    async def _shares_are_published(self, tables: Tables) -> bool:
+        await self.log.read_on("published")
+        published = self.log.published.shares
+        return not self._publishes_shares or published == {partition: share.event_count for partition, share in tables.shares.items()}
 
     def last_words(self) -> str:
         """The ends of all logs."""

@@ -15,13 +15,16 @@ from aiokafka.errors import KafkaError
 
 from app.delivery.outbox import is_due
 from app.domain.items import ItemState, decode_item
+from app.domain.recommendations import list_digest
 from app.domain.share import Share, decode_share
 from app.settings import KafkaSettings
 from app.streams.fold_profiles import SHARE_KEY
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
+from tidings.state.v1.neighbours_pb2 import UserNeighbours
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
+from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 FETCH_BYTES = 4 << 20
 #: The embedded broker says an end that lies behind by up to a batch: silence for this long after it is the end.
@@ -72,10 +75,37 @@ class Tables:
 
     profiles: dict[str, Profile] = field(default_factory=dict)
     items: dict[str, ItemState] = field(default_factory=dict)
+    neighbours: dict[str, UserNeighbours] = field(default_factory=dict)
     outbox: dict[str, OutboxEntry] = field(default_factory=dict)
     shares: dict[int, Share] = field(default_factory=dict)
     #: Keys in another partition than their own, where no view would look for them.
     astray: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Published:
+    """What stands on the topics that others read: the updates and the shares."""
+
+    #: By user: the newest version, and the digest of its list.
+    newest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    updates: int = 0
+    #: Users of whom one version came as two lists.
+    two_lists: list[str] = field(default_factory=list)
+    #: By events partition, how many events the share with the most of them has.
+    shares: dict[int, int] = field(default_factory=dict)
+    _lists: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def take_update(self, value: bytes) -> None:
+        update = RecommendationUpdate.FromString(value)
+        user, version, digest = update.user_id, update.version, list_digest(update.recommendations)
+        self.updates += 1
+        if self._lists.setdefault((user, version), digest) != digest:
+            self.two_lists.append(f"{user} (version {version})")
+        self.newest[user] = max(self.newest.get(user, (0, 0)), (version, digest))
+
+    def take_share(self, value: bytes) -> None:
+        share = decode_share(value)
+        self.shares[share.partition] = max(share.event_count, self.shares.get(share.partition, 0))
 
 
 def _patient(kafka: KafkaSettings) -> dict[str, Any]:
@@ -91,12 +121,14 @@ class KafkaLog:
         #: Every record of the events and dead-letter topics, as read so far.
         self.events: list[Any] = []
         self.dead_letters: list[Any] = []
+        self.published = Published()
         self._kafka = kafka
         self._due: set[str] = set()
         self._values: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in self.names.changelogs.values()}
         self._tails = {
             "events": Tail(kafka, [self.names.events], self.events.append),
             "dead_letters": Tail(kafka, [self.names.dead_letters], self.dead_letters.append),
+            "published": Tail(kafka, [self.names.updates, self.names.shares], self._take_published),
             **{table: Tail(kafka, [topic], self._keep) for table, topic in self.names.changelogs.items()},
         }
         self._admin = AIOKafkaAdminClient(**_patient(kafka))
@@ -112,7 +144,7 @@ class KafkaLog:
             await (part.close() if part is self._admin else part.stop())
 
     async def read_on(self, what: str) -> None:
-        """Read "events", "dead_letters" or a table up to its end."""
+        """Read "events", "dead_letters", "published" or a table up to its end."""
         await self._tails[what].read_on()
 
     async def committed(self, topic: str) -> list[int]:
@@ -134,7 +166,8 @@ class KafkaLog:
 
     async def leaders(self) -> Counter[int]:
         """Broker id → how many partitions of all topics it leads."""
-        return Counter(part["leader"] for topic in await self._admin.describe_topics() for part in topic["partitions"])
+        parts = [part for topic in await self._admin.describe_topics() for part in topic["partitions"]]
+        return Counter(part["leader"] for part in parts if part["leader"] >= 0)  # -1: it has none at the moment
 
     async def under_replicated(self) -> int:
         """Partitions, of all topics, that have fewer copies up to date than they should have."""
@@ -150,10 +183,13 @@ class KafkaLog:
         """All tables, read to the end."""
         for table in self.names.changelogs:
             await self.read_on(table)
-        profiles, items, outbox = (self._values[self.names.changelogs[table]] for table in ("profiles", "items", "outbox"))
+        profiles, items, neighbours, outbox = (
+            self._values[self.names.changelogs[table]] for table in ("profiles", "items", "neighbours", "outbox")
+        )
         return Tables(
             {key.decode(): Profile.FromString(raw) for (_, key), raw in profiles.items() if not key.startswith(b"__")},
             {key.decode(): decode_item(raw) for (_, key), raw in items.items() if not key.startswith(b"__")},
+            {key.decode(): UserNeighbours.FromString(raw) for (_, key), raw in neighbours.items() if not key.startswith(b"__")},
             {key.decode(): OutboxEntry.FromString(raw) for (_, key), raw in outbox.items() if not key.startswith(b"__")},
             {partition: decode_share(raw) for (partition, key), raw in profiles.items() if key == SHARE_KEY},
             [f"{topic}/{p}: {key!r}" for topic, values in self._values.items() for p, key in values if not self._is_home(p, key)],
@@ -161,6 +197,10 @@ class KafkaLog:
 
     def _is_home(self, partition: int, key: bytes) -> bool:
         return key.startswith(b"__") or partition_of(key, self._kafka.partitions) == partition
+
+    def _take_published(self, record: Any) -> None:
+        take = self.published.take_update if record.topic == self.names.updates else self.published.take_share
+        take(record.value or b"")
 
     def _keep(self, record: Any) -> None:
         if record.topic == self.names.changelogs["outbox"] and not record.key.startswith(b"__"):

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,19 @@ async def spawn(arguments: Sequence[str], log: Path, environment: dict[str, str]
         return await asyncio.create_subprocess_exec(
             sys.executable, *arguments, env={**clean, **(environment or {})},
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-            preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+            preexec_fn=_as_child(),
         )
 
 
-def _die_with_parent() -> Any:
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, see prctl(2)
+def _as_child() -> Callable[[], None]:
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def before_exec() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run in the background of a script would pass on that it is ignored
+        if prctl is not None:
+            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, see prctl(2): dies with the test run
+
+    return before_exec
 
 
 def tail(log: Path) -> str:
@@ -62,6 +68,8 @@ class Worker:
         self.log = directory / f"worker-{name}.log"
         self.exits: list[int] = []
         self.kills = 0
+        #: Called with the code of each end that nobody asked for.
+        self.on_exit: Callable[[int], None] = lambda code: None
         options = ["--port", str(self.port), "--data-dir", str(self.data_dir)] if with_options else []
         self._arguments = [*arguments, *options]
         self._environment = {
@@ -92,6 +100,7 @@ class Worker:
                 return
             if code != -signal.SIGKILL:
                 self.exits.append(code)
+                self.on_exit(code)
             await asyncio.sleep(RESTART_SECONDS)
             if not self._wanted or len(self.exits) > MAX_EXITS:
                 return

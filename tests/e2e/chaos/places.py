@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import shutil
@@ -30,6 +31,7 @@ class Disk:
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         #: Root without the right to mount, as in a container: then nothing is filled.
         self.is_mounted = made.returncode == 0
+        atexit.register(self.unmount)
 
     def fill(self) -> None:
         """Not a byte is left, nor will be before ``clear``, unless files are removed."""
@@ -50,8 +52,10 @@ class Disk:
         wipe(self.directory)
 
     def unmount(self) -> None:
-        """At once, whoever still has files open there."""
+        """At once, whoever still has files open there. Doing it twice does nothing."""
+        atexit.unregister(self.unmount)
         if self.is_mounted:
+            self.is_mounted = False
             subprocess.run(["umount", "-l", str(self.directory)], check=False)
 
 

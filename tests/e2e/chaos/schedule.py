@@ -93,6 +93,22 @@ class Step:
         return f"{self.whom}: {self.kind}{by}{held}"
 
 
+#: What a short run consists of: a process that is gone, one that wakes up late, a way that is cut, and a broker that hands over.
+SHORT_KINDS = (Kind.KILL, Kind.PAUSE_LONG, Kind.CUT, Kind.BROKER_STOP)
+SHORT_SECONDS = 12.0
+
+
+def short_schedule(seed: int) -> tuple[Step, ...]:
+    """One step of each of SHORT_KINDS, begun and over within SHORT_SECONDS. Who is killed is cut off when it has come back."""
+    chance = random.Random(seed)
+    killed, paused = chance.sample(WORKERS, 2)
+    pause = Step(chance.uniform(0.5, 2.5), Kind.PAUSE_LONG, paused, HOLD_SECONDS[Kind.PAUSE_LONG][0])
+    kill = Step(chance.uniform(0.5, 2.5), Kind.KILL, killed, 0)
+    cut = Step(chance.uniform(6, 8), Kind.CUT, killed, chance.uniform(2, 4))
+    stop = Step(chance.uniform(3, 5), Kind.BROKER_STOP, chance.choice(list(Broker)), 3, chance.randrange(3))
+    return tuple(sorted((pause, kill, cut, stop), key=lambda step: step.at_seconds))
+
+
 def schedule(seed: int, seconds: float, kinds: Collection[Kind] = tuple(Kind)) -> tuple[Step, ...]:
     """Steps in the order of their time; the last begins before ``seconds``. Each kind comes once before any comes again.
 
@@ -117,7 +133,7 @@ class _Lane:
         chance, steps, at = self._chance, list[Step](), 0.0
         for kind in self._deal():
             at += chance.uniform(0.3, 3)
-            whom = NEWCOMER if kind is Kind.JOIN else clocked if kind is Kind.CLOCK else chance.choice(WORKERS)
+            whom = NEWCOMER if kind is Kind.JOIN else clocked if kind is Kind.CLOCK else chance.choice(_at_rest(steps, at) or WORKERS)
             amount = chance.choice(CLOCK_JUMPS_SECONDS) if kind is Kind.CLOCK else 0
             step = Step(at, kind, whom, chance.uniform(*HOLD_SECONDS[kind]), amount)
             while not _has_room(steps, step):
@@ -141,6 +157,10 @@ class _Lane:
     def _deal(self) -> Iterator[Kind]:
         while self._kinds:
             yield from self._chance.sample(self._kinds, len(self._kinds))
+
+
+def _at_rest(steps: Sequence[Step], at: float) -> list[str]:
+    return [name for name in WORKERS if all(step.whom != name or step.until_seconds + WORKER_REST_SECONDS <= at for step in steps)]
 
 
 def _has_room(steps: Sequence[Step], new: Step) -> bool:

@@ -36,6 +36,14 @@ def test_a_full_disk_takes_nothing_until_it_is_cleared_and_keeps_what_it_has(dis
     assert kept.read_bytes() == b"x" * 10
 
 
+def test_a_disk_is_unmounted_whoever_has_files_open_there(disk: Disk) -> None:
+    assert os.path.ismount(disk.directory)
+    with (disk.directory / "open").open("w"):
+        for _ in range(2):
+            disk.unmount()
+            assert not os.path.ismount(disk.directory)
+
+
 def test_a_wiped_directory_is_empty_and_still_there(tmp_path: Path) -> None:
     (tmp_path / "one" / "two").mkdir(parents=True)
     (tmp_path / "three").write_text("x")

@@ -14,13 +14,18 @@ from tests.e2e.chaos.schedule import (
     MAX_DISTURBED,
     NEWCOMER,
     SESSION_SECONDS,
+    SHORT_KINDS,
+    SHORT_SECONDS,
     Kind,
     Step,
     schedule,
+    short_schedule,
 )
 
 SEEDS = range(300)
 SECONDS = 60.0
+#: In which a killed worker has come back on a machine that is not too busy.
+SHORT_REST_SECONDS = 3.0
 
 
 def test_a_seed_gives_the_same_schedule_again_and_another_seed_another() -> None:
@@ -34,9 +39,22 @@ def test_a_longer_run_begins_as_a_shorter_one_of_the_same_seed_does() -> None:
         assert tuple(step for step in long if step.at_seconds < SECONDS) == short
 
 
-def test_every_kind_of_fault_comes_in_seventy_seconds() -> None:
-    lacking = {seed: set(Kind) - {step.kind for step in schedule(seed, 70)} for seed in SEEDS}
+def test_every_kind_of_fault_comes_in_a_minute() -> None:
+    lacking = {seed: set(Kind) - {step.kind for step in schedule(seed, SECONDS)} for seed in SEEDS}
     assert {seed: kinds for seed, kinds in lacking.items() if kinds} == {}
+
+
+def test_a_short_run_has_one_of_each_of_its_kinds_and_is_over_in_time() -> None:
+    for seed in SEEDS:
+        steps = short_schedule(seed)
+        assert sorted(step.kind for step in steps) == sorted(SHORT_KINDS)
+        assert [step.at_seconds for step in steps] == sorted(step.at_seconds for step in steps)
+        assert all(step.until_seconds <= SHORT_SECONDS for step in steps)
+        by_kind = {step.kind: step for step in steps}
+        assert by_kind[Kind.KILL].whom == by_kind[Kind.CUT].whom != by_kind[Kind.PAUSE_LONG].whom
+        assert by_kind[Kind.KILL].at_seconds + SHORT_REST_SECONDS < by_kind[Kind.CUT].at_seconds
+        assert by_kind[Kind.PAUSE_LONG].hold_seconds > SESSION_SECONDS
+    assert len({short_schedule(seed) for seed in SEEDS}) == len(SEEDS)
 
 
 def test_only_the_kinds_that_are_asked_for_come() -> None:

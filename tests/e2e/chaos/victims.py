@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import assert_never
 
 from aiokafka.errors import KafkaError
@@ -23,6 +24,8 @@ NODES = 3
 WHOLE_SECONDS = 90.0
 #: A newcomer gets so long to be ready.
 COMING_SECONDS = 20.0
+#: To say what it owns, before something is done to it.
+ANSWER_SECONDS = 0.5
 
 
 def side_doors() -> dict[str, SideDoor]:
@@ -57,6 +60,7 @@ class Victims:
                 clock = victims._clocks[name] = Clock(fleet.directory / f"clock-{name}")
                 environment |= clock.environment
             worker = victims.workers[name] = fleet.new_worker(name, environment=environment)
+            worker.on_exit = partial(victims._ended_by_itself, name)
             if can_mount() and (disk := Disk(worker.data_dir)).is_mounted:
                 victims._disks[name] = disk
                 stack.callback(disk.unmount)
@@ -81,7 +85,7 @@ class Victims:
         if reason := self._impossible(step):
             self._timeline.note(f"{step}: left out, {reason}")
             return
-        state = "" if worker.running or step.kind is Kind.JOIN else " (it was just being started)"
+        state = "" if step.kind is Kind.JOIN else f", {await self._state(worker)}"
         self._timeline.note(f"{step}{state}")
         self._timeline.done[step.kind] += 1
         match step.kind:
@@ -124,6 +128,18 @@ class Victims:
                 raise AssertionError(f"{step.kind} is nothing that a worker suffers")
             case _:
                 assert_never(step.kind)
+
+    async def _state(self, worker: Worker) -> str:
+        """What it was about; it runs when this is known, or a signal would reach nobody."""
+        await until(lambda: worker.running, COMING_SECONDS, f"worker {worker.name} started again")
+        try:
+            owned = await asyncio.wait_for(worker.owned(), ANSWER_SECONDS)
+        except TimeoutError:
+            return "which does not answer"
+        return f"which owns {', '.join(map(str, owned))}" if owned else "which owns nothing yet"
+
+    def _ended_by_itself(self, name: str, code: int) -> None:
+        self._timeline.note(f"{name}: ended by itself, exit code {code}, and is started again")
 
     def _impossible(self, step: Step) -> str:
         if step.kind is Kind.DISK_FULL and step.whom not in self._disks:
@@ -173,7 +189,8 @@ class Victims:
                 case Broker.COORDINATOR:
                     return await self.fleet.log.coordinator() - 1
                 case Broker.LEADER:
-                    return max((await self.fleet.log.leaders()).items(), key=lambda item: item[1])[0] - 1
+                    leaders = await self.fleet.log.leaders()
+                    return leaders.most_common(1)[0][0] - 1 if leaders else step.amount
                 case Broker.ANY:
                     return step.amount
                 case other:

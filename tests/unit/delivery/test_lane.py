@@ -175,7 +175,7 @@ def test_a_forgotten_users_turn_keeps_its_slot_but_counts_no_more() -> None:
 
 
 def test_a_hundred_thousand_users_are_no_trouble() -> None:
-    lane = Lane(lambda user: int(user[-1]))
+    lane = Lane(lambda user: int(user[-1]), 100_000)
     users = [f"user-{i}" for i in range(100_000)]
     started = time.perf_counter()
     lane.due(users)
@@ -197,6 +197,39 @@ def test_superseded_timers_do_not_pile_up() -> None:
         assert turn
         lane.end(turn, 10**12 + round_)
     assert len(lane._heap) < 2000
+
+
+def test_whoever_has_no_room_is_left_out_and_counted_where_they_live() -> None:
+    lane = Lane(lambda user: int(user[0]), 3)
+    lane.due(["0a", "0b", "1a", "1b", "2a"])
+    assert sorted(lane.users()) == ["0a", "0b", "1a"]
+    assert (lane.left_out.users, lane.left_out.next(0)) == (2, 1)
+    assert not lane.has_much_room
+    lane.due(["0a", "1a"])
+    lane.due_again(["0b", "2b"])
+    assert (len(lane), lane.left_out.users) == (3, 3), "whoever is here is not left out"
+    lane.forget({1, 2})
+    assert (len(lane), lane.left_out.users) == (2, 0)
+
+
+def test_whoever_waits_for_a_time_takes_nobodys_room_and_is_left_out_until_then_when_too_many_do() -> None:
+    lane = Lane(lambda _: 0, 2)
+    for n, user in enumerate("abc"):
+        lane.due([user])
+        turn = _take(lane, 0)
+        assert turn
+        lane.end(turn, 1_000 * (n + 1))
+    assert sorted(lane.users()) == ["a", "b"]
+    assert (lane.room, lane.left_out.users) == (2, 1)
+    assert lane.left_out.next(2_999) is None
+    assert lane.left_out.next(3_000) == 0
+
+
+def test_a_user_who_changes_places_takes_one_room() -> None:
+    lane = Lane(lambda _: 0, 2)
+    lane.due_again(["a", "b"])
+    lane.due(["a", "b"])
+    assert (sorted(lane.users()), lane.left_out.users, lane.room) == (["a", "b"], 0, 0)
 
 
 def _partition_of(user: str) -> int:

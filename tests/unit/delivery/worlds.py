@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ class DictStore:
         self.not_owned: set[int] = set()
         #: Awaited between a change and its durability.
         self.before_write: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
-        self.writes = 0
+        self.writes = self.scans = 0
         self.users_written = 0
 
     def partition_of(self, user_id: str) -> int:
@@ -64,6 +64,14 @@ class DictStore:
         if partition in self.not_owned:
             raise NotOwnedError(f"partition {partition} is another worker's")
         return self.entries.get(user_id)
+
+    def entries(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
+        if partition in self.not_owned:
+            raise NotOwnedError(f"partition {partition} is another worker's")
+        self.scans += 1
+        for user_id in sorted(self.log):
+            if user_id >= first and self.partition_of(user_id) == partition:
+                yield user_id, OutboxEntry.FromString(self.log[user_id])
 
     async def write(self, partition: int, changes: Mapping[str, Callable[[OutboxEntry], None]]) -> bool:
         """As the engine does it: changed at once, then durable, or lost."""

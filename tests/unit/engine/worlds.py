@@ -46,8 +46,8 @@ class DictDatabase:
                 self.values[key] = value
         self.offset = changelog_offset
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted((k, v) for k, v in self.values.items() if not k.startswith(HIDDEN_PREFIX)))
+    def items(self, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted((k, v) for k, v in self.values.items() if not k.startswith(HIDDEN_PREFIX) and k >= first))
 
 
 class Record(NamedTuple):
