@@ -255,6 +255,8 @@ class Recovery(Service):
 
     def given_up(self) -> None:
         """Nothing is owned here from now on: what was is whole as of the last word that nobody else wrote it."""
+        if not self._owned:
+            return  # nor ever was: there was no heartbeat yet
         owned_at_ms = _now_ms() - int(self.app.consumer.seconds_since_heartbeat() * 1000)
         for table in self.tables.values():
             for partition in self._owned:
