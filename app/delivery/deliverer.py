@@ -53,8 +53,8 @@ class Deliverer:
         their ``breakers``, if somebody else looks after them.
 
         ``clock``: milliseconds since 1970. ``lease``: whether this worker may still act as owner of its partitions; asked right before each
-        request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. ``max_users`` may wait in each lane. Raises SettingsError if there are more targets
-        than ``settings.max_in_flight``.
+        request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. ``max_users`` may wait in each lane. Raises
+        SettingsError if there are more targets than ``settings.max_in_flight``.
         """
         if len(targets) > settings.max_in_flight:
             raise SettingsError([f"delivery.max_in_flight is {settings.max_in_flight}, below the number of targets ({len(targets)})"])

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from app.delivery.left_out import LeftOut
 
 #: Users who may wait for their turn, and as many who may wait for a time: 200 bytes each, and for those who wait for a time 300. Others are
-#: left out, for the outbox has them (left_out.py).
+#: left out, for the outbox has them (left_out.py). Whoever had a turn comes back all the same.
 MAX_USERS = 50_000
 #: Timers that were superseded stay in the heap until their time, or until there are more of them than this and than live ones.
 _MAX_STALE_TIMERS = 1000

@@ -35,7 +35,7 @@ class OutboxStore(Protocol):
         Raises NotOwnedError if the partition is not this worker's.
         """
 
-    def entries(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
+    def scan(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
         """All users of a partition, by their ids, from ``first`` on, with their entries as they are durable. Raises as ``entry`` does."""
 
     async def write(self, partition: int, changes: Mapping[str, Change]) -> bool:

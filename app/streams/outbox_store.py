@@ -40,7 +40,7 @@ class TableOutboxStore:
             return False  # its next owner finds what is durable, and takes it from there
         return True
 
-    def entries(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
+    def scan(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
         """All users of a partition with their entries, as they are durable."""
         for key, entry in self._outbox.state(partition).items(first.encode()):
             yield key.decode(), entry
@@ -83,7 +83,7 @@ class PendingScan:
 
     async def _scan(self, partitions: list[int]) -> None:
         for partition in partitions:
-            entries = self._store.entries(partition)
+            entries = self._store.scan(partition)
             while step := list(islice(entries, self.STEP)):
                 self._due([user_id for user_id, entry in step if any(map(_is_waiting, entry.deliveries))])
                 self._due_again([user_id for user_id, entry in step if any(map(is_due, entry.deliveries))])

@@ -65,7 +65,7 @@ class DictStore:
             raise NotOwnedError(f"partition {partition} is another worker's")
         return self.entries.get(user_id)
 
-    def entries(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
+    def scan(self, partition: int, first: str = "") -> Iterator[tuple[str, OutboxEntry]]:
         if partition in self.not_owned:
             raise NotOwnedError(f"partition {partition} is another worker's")
         self.scans += 1
