@@ -19,6 +19,7 @@ from faust.transport.drivers import TRANSPORTS
 from faust.types import TP
 
 from app import metrics
+from app.engine.assignor import EngineAssignor
 from app.engine.batch import BatchMessage, BatchSchema
 from app.engine.commit import Committer, Unit, Unwritten, apply_records
 from app.engine.fence import Writer
@@ -164,6 +165,7 @@ class EngineApp(faust.App):
             store="engine://",
             TableManager=EngineTableManager,
             Monitor=EngineMonitor,
+            PartitionAssignor=EngineAssignor,
             topic_disable_leader=True,
             topic_allow_declare=True,
             agent_supervisor="mode.CrashingSupervisor",

@@ -177,6 +177,12 @@ class EngineStore(FaustStore):
             )
         return database
 
+    def on_disk(self) -> set[int]:
+        """Partitions of which there is a copy, open or not."""
+        start = f"{self.table_name}-"
+        names = (path.stem.removeprefix(start) for path in self._directory.glob(f"{start}*.db"))
+        return {int(name) for name in names if name.isdigit()}
+
     def opened(self, partition: int) -> Database | None:
         return self._open.get(partition)
 
