@@ -44,18 +44,20 @@ def nothing_here(owner: str, *others: str) -> FakeViews:
 
 
 @asynccontextmanager
-async def listening(*, resets: bool = False, answers_after: float | None = None) -> AsyncIterator[tuple[str, list[float]]]:
+async def listening(
+    *, resets: bool = False, resets_first: int = 0, answers_after: float | None = None
+) -> AsyncIterator[tuple[str, list[float]]]:
     """A worker that takes connections and hangs, or closes them, or has an answer at last; its address, and when it was asked."""
     asked: list[float] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         asked.append(time.monotonic())
-        if answers_after is not None:
+        if answers_after is not None and len(asked) > resets_first:
             await asyncio.sleep(answers_after)
             writer.write(b"HTTP/1.1 200 OK\r\nTidings-Served-By: active\r\nContent-Length: 2\r\n\r\n{}")
             await writer.drain()
-        elif not resets:
+        elif not resets and not resets_first:
             await reader.read()
         writer.close()
 
@@ -96,11 +98,12 @@ async def test_many_requests_at_once_do_not_all_wait_for_an_owner_that_hung_befo
 
 
 async def test_an_owner_that_is_back_is_asked_again():
-    async with world(PATIENT, copy_of_u1()) as w, world(views=FakeViews(profiles={"u1": new_profile("u1")})) as owner:
-        assert (await read(w))[1] == "standby"
-        w.views.location = Elsewhere(owner.url)
-        assert (await read(w))[1] == "active"
-        assert (await read(w))[1] == "active"
+    async with listening(resets_first=2, answers_after=0) as (owner, asked), world(PATIENT, copy_of_u1()) as w:  # aiohttp asks again itself
+        w.views.location = Elsewhere(owner)
+        assert [(await read(w))[1] for _ in range(3)] == ["standby"] * 3
+        assert len(asked) == 2
+        await asyncio.sleep(SILENCE_SECONDS + 0.05)
+        assert [(await read(w))[1] for _ in range(3)] == ["active"] * 3
 
 
 @pytest.mark.parametrize("age_ms", [None, 90_000])
@@ -153,6 +156,16 @@ async def test_where_nobody_has_a_copy_the_fleet_is_not_asked_by_every_request()
         other.copy, other.profiles = Freshness(7, 100, 3, NOW_MS, False), {"u1": new_profile("u1")}
         await asyncio.sleep(0.3)
         assert (await read(w))[:2] == (200, "standby"), "one that comes is found"
+
+
+async def test_a_copy_that_could_not_be_asked_just_now_is_not_taken_for_none():
+    async with (
+        world(views=copy_of_u1()) as standby, listening(resets=True) as (broken, _),
+        world(views=FakeViews(location=Moving("rebalancing"), copy=None, others=[broken])) as w,
+    ):  # fmt: skip
+        assert (await read(w))[0] == 503
+        w.views.others = [standby.url]
+        assert (await read(w))[:2] == (200, "standby")
 
 
 async def test_of_two_copies_the_one_that_is_current_enough_answers():
