@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 #: Fetched at once for one changelog partition.
 FETCH_BYTES = 4 << 20
+#: The same of all changelog partitions that one reader reads, as far as LEAST_FETCH_BYTES for each allow.
+READ_AHEAD_BYTES = 64 << 20
+LEAST_FETCH_BYTES = 256 << 10
 #: What a consumer may take to close its connections.
 CLOSE_SECONDS = 5.0
 #: Between two notes of how current the standbys' copies are.
@@ -321,7 +324,8 @@ class changelog_reader:
 
     def __init__(self, client: Mapping[str, Any], partitions: list[aiokafka.TopicPartition]) -> None:
         self._consumer = aiokafka.AIOKafkaConsumer(
-            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES
+            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            max_partition_fetch_bytes=fetch_bytes(len(partitions)),
         )
         self._partitions = partitions
 
@@ -387,6 +391,11 @@ def _contradiction(database: Database, what: str) -> str:
 
 def _now_ms() -> int:
     return time_ns() // 1_000_000
+
+
+def fetch_bytes(partitions: int) -> int:
+    """What a fetch may bring of each of so many changelog partitions. A batch that is larger comes all the same, by itself."""
+    return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, READ_AHEAD_BYTES // max(1, partitions)))
 
 
 async def close_consumer(consumer: Any) -> None:

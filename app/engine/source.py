@@ -22,8 +22,11 @@ from app.engine.batch import BatchMessage
 from app.engine.recovery import close_consumer
 from app.errors import StateError
 
-#: Fetched at once for one partition.
+#: Fetched at once for one partition, and, of all partitions together, as far as LEAST_FETCH_BYTES for each allow. Unpacked, small records take
+#: some six times as much. (A producer's compressed batch is unpacked as a whole, however large it becomes.)
 FETCH_BYTES = 1 << 20
+READ_AHEAD_BYTES = 16 << 20
+LEAST_FETCH_BYTES = 64 << 10
 #: Values of one batch: a record may stand for hundreds of changes, and nothing else runs while a batch is applied.
 BATCH_BYTES = 256 << 10
 #: Batches of one partition that wait here when it is fetched no further: beside what one fetch brings, nothing more is held.
@@ -66,7 +69,8 @@ class SourceReader:
         self._timestamps: dict[TP, int] = {}
         self._room = asyncio.Event()
         self._consumer = aiokafka.AIOKafkaConsumer(
-            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none", max_partition_fetch_bytes=FETCH_BYTES
+            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
+            max_partition_fetch_bytes=fetch_bytes(len(positions)),
         )
         self._idle_wait_ms = self._consumer._fetch_max_wait_ms
 
@@ -194,6 +198,11 @@ class SourceReader:
 
     def _is_well_stocked(self, tp: TP) -> bool:
         return self.waiting(tp) >= BATCHES_AHEAD * self._batch_max_records or self._bytes[tp] >= BATCHES_AHEAD * BATCH_BYTES
+
+
+def fetch_bytes(partitions: int) -> int:
+    """What a fetch may bring of each of so many partitions, so that all that is fetched has a bound."""
+    return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, READ_AHEAD_BYTES // max(1, partitions)))
 
 
 def _size(record: Any) -> int:
