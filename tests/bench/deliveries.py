@@ -10,7 +10,7 @@ import asyncio
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from tests.bench.harness import PARTITIONS, BenchError, Harness
 from tests.bench.latency import Flow, Latency, Plan, RunningWorker, measure_probes, quantiles_of, running_worker
 from tests.bench.protocol import Assignment
 from tests.bench.receiver import HOOK
+from tests.bench.unwell import KINDS
 from tests.bench.worker_settings import as_toml, worker_settings
 from tests.bench.workload import Record
 from tidings.state.v1.outbox_pb2 import OutboxEntry
@@ -225,7 +226,7 @@ def _write_bodies(file: Path, count: int) -> None:
 
 async def _among_the_unwell(harness: Harness, plan: DeliveryPlan, say: Callable[[str], None]) -> tuple[Latency, Latency, float]:
     """Event to delivery at the healthy one, while all are well and while three are not; and how long those took to have everything."""
-    async with _unwell(harness) as unwell_url:
+    async with unwell_receivers(harness) as unwell_url:
         others = [
             {"name": kind, "url": f"{unwell_url}/{kind}", "secret": "env:BENCH_WEBHOOK_SECRET", "allow_http": True}
             for kind in ("hanging", "failing", "throttling")
@@ -238,16 +239,16 @@ async def _among_the_unwell(harness: Harness, plan: DeliveryPlan, say: Callable[
                 await asyncio.sleep(2)
                 say("all are well")
                 well = await _healthy(worker, feed, plan, "well")
-                await _become(unwell_url, "unwell")
+                await become(unwell_url, "unwell")
                 await asyncio.sleep(5)
                 say("three are unwell")
                 unwell = await _healthy(worker, feed, plan, "unwell")
                 flowing.rate = 0.0
-                await _become(unwell_url, "well")
+                await become(unwell_url, "well")
                 say("they are well again")
                 began = time.monotonic()
                 await _until_nobody_is_due(worker)
-                await _same_lists(worker, unwell_url)
+                await same_lists(worker, unwell_url)
                 return well, unwell, time.monotonic() - began
             finally:
                 flow.cancel()
@@ -270,25 +271,27 @@ async def _until_nobody_is_due(worker: RunningWorker) -> None:
         raise BenchError(f"{_WAIT_SECONDS:g} s after all were well again, {due:,.0f} users still were not told") from None
 
 
-async def _same_lists(worker: RunningWorker, unwell_url: str) -> None:
-    """Everyone's last list is the same at all four, and no version went back anywhere."""
+async def same_lists(worker: RunningWorker, unwell_url: str, kinds: Collection[str] = KINDS) -> None:
+    """Everyone's last list is the same at the healthy one and at all of ``kinds``, and no version went back anywhere."""
     async with worker.session.get(f"{worker.receiver_url}/seen") as response:
         wanted = (await response.json())["lists"]
     async with worker.session.get(f"{unwell_url}/seen") as response:
-        for name, seen in (await response.json()).items():
+        found = await response.json()
+        for name in kinds:
+            seen = found[name]
             if seen["went_back"]:
                 raise BenchError(f"{name}: {seen['went_back']} versions went back")
             if wrong := [user for user, list_ in wanted.items() if seen["lists"].get(user) != list_]:
                 raise BenchError(f"{name}: {len(wrong)} of {len(wanted)} users have another list than at the healthy one, e.g. {wrong[0]}")
 
 
-async def _become(url: str, health: str) -> None:
+async def become(url: str, health: str) -> None:
     async with aiohttp.ClientSession() as session, session.post(f"{url}/become/{health}") as response:
         response.raise_for_status()
 
 
 @asynccontextmanager
-async def _unwell(harness: Harness) -> AsyncIterator[str]:
+async def unwell_receivers(harness: Harness) -> AsyncIterator[str]:
     command = (sys.executable, "-m", "tests.bench.unwell")
     async with harness.process(command, "unwell", measured=False) as process:
         assert process.stdout is not None

@@ -232,7 +232,7 @@ class Flow:
         self.rate = 0.0
         self._worker = worker
         self._feed = feed
-        self._sent = 0
+        self.sent = 0
         #: Seconds that deliveries took, and how many there were, up to the last look.
         self._delivered = 0.0, 0.0
 
@@ -245,7 +245,7 @@ class Flow:
             for partition, key, value in islice(feed.records, due):
                 await feed.producer.send(feed.topic, value, key, partition=partition)
             owed -= due
-            self._sent += due
+            self.sent += due
             await asyncio.sleep(_STEP_SECONDS)
 
     async def waiting(self) -> float:
@@ -258,7 +258,7 @@ class Flow:
         )
         (seconds_before, count_before), self._delivered = self._delivered, (seconds, count)
         late = (seconds - seconds_before) / (count - count_before) if count > count_before else 1.0
-        return max(0.0, self._sent + self._worker.warm_up_events - applied) + max(due, late * self.rate)
+        return max(0.0, self.sent + self._worker.warm_up_events - applied) + max(due, late * self.rate)
 
 
 async def measure_probes(worker: RunningWorker, feed: Feed, plan: Plan, prefix: str = "probe-") -> dict[str, list[float]]:
