@@ -32,7 +32,7 @@ MAX_REASON_CHARS = 300
 
 
 class Rocks:
-    """``table`` is what metrics call it; ``on_damage`` is told when damage is found at work, and should stop the process.
+    """``table`` is what metrics call it; ``on_damage`` may be set, is told when damage is found at work, and should stop the process.
 
     ``thrown_away`` says why what was here could not be used, and is empty if it could, or if nothing was.
     Raises StateError when the directory cannot be opened, though nothing says that it is damaged: it is another process's, or the disk is
@@ -45,7 +45,6 @@ class Rocks:
         options: rocksdict.Options,
         *,
         table: str = "",
-        on_damage: Callable[[StateError], None] = lambda _: None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.path = path
@@ -56,10 +55,10 @@ class Rocks:
         #: When the last one was made, in ms since 1970; None when there is none.
         self.written_at_ms: int | None = None
         self.thrown_away = ""
+        self.on_damage: Callable[[StateError], None] = lambda _: None
         self._verdict = path.with_name(path.name + ".damaged")
         self._options = options
         self._table = table
-        self._on_damage = on_damage
         self._clock = clock
         self._db: Any = None
         if reason := self._condemned() or self._open():
@@ -185,7 +184,7 @@ class Rocks:
             raise exc
         self._condemn(message)
         error = StateError(f"{self.path} is damaged: {_brief(message)}. The next start makes it again from its changelog")
-        self._on_damage(error)
+        self.on_damage(error)
         raise error from exc
 
     def _condemn(self, reason: str) -> None:

@@ -93,16 +93,24 @@ class Database:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.path = path
-        self._rocks = Rocks(path, database_options(block_cache_bytes), table=table, on_damage=on_damage, clock=clock)
+        self._rocks = Rocks(path, database_options(block_cache_bytes), table=table, clock=clock)
         #: Offset of the last changelog record that is in here, None when empty.
         self.offset: int | None = None
-        raw, written_at_ms = self._rocks.get(_OFFSET_KEY), self._rocks.written_at_ms
-        if written_at_ms is None:
+        written_at_ms = self._rocks.written_at_ms
+        if written_at_ms is not None and max_age_ms is not None and abs(clock() - written_at_ms) > max_age_ms:
+            self.throw_away("it is so old that its changelog may have forgotten what was deleted since")
+        elif written_at_ms is not None:
+            self._look()
+        self._rocks.on_damage = on_damage
+
+    def _look(self) -> None:
+        try:
+            raw = self._rocks.get(_OFFSET_KEY)
+        except StateError as exc:
+            self.throw_away(str(exc.__cause__))
             return
         if raw is None or not raw.isdigit():
             self.throw_away(f"the offset of its last record is {'missing' if raw is None else repr(raw[:20])}")
-        elif max_age_ms is not None and abs(clock() - written_at_ms) > max_age_ms:
-            self.throw_away("it is so old that its changelog may have forgotten what was deleted since")
         else:
             self.offset = int(raw)
 

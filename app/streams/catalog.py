@@ -61,9 +61,10 @@ class CatalogCopy:
         cache_products: int,
         block_cache_bytes: int,
         ends_are_exact: bool = True,
+        fail: Callable[[BaseException], None] = lambda _: None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """``ends_are_exact`` False: the broker may say an end that lies behind (the embedded one does)."""
+        """``ends_are_exact`` False: the broker may say an end that lies behind (the embedded one does). ``fail`` stops the process."""
         #: Set once what stood in the changelog when this process began to follow it has been taken over.
         self.caught_up = asyncio.Event()
         self._client = client
@@ -73,6 +74,7 @@ class CatalogCopy:
         self._cache_products = cache_products
         self._block_cache_bytes = block_cache_bytes
         self._ends_are_exact = ends_are_exact
+        self._fail = fail
         self._clock = clock
         self._database: CatalogDatabase | None = None
         #: Decoded products in two generations (an approximate LRU).
@@ -207,6 +209,7 @@ class CatalogCopy:
                     self._path, identity, now_ms=self._clock(), max_age_ms=MAX_AGE_MS, block_cache_bytes=self._block_cache_bytes
                 )
             )
+            database.tell_damage(self._fail)
             self._database = database
         return self._database
 

@@ -6,7 +6,7 @@ synced: a killed process loses nothing, a lost host loses its tail, places and a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -19,6 +19,7 @@ import rocksdict
 from app.domain.catalog import NEVER_MS
 from app.engine.rocks import Rocks
 from app.engine.store import database_options
+from app.errors import StateError
 from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
 
 # Keys by their first byte.
@@ -63,14 +64,22 @@ class CatalogDatabase:
         """
         self._identity = identity.encode()
         self._db = Rocks(path, database_options(block_cache_bytes), table="catalog")
-        self._look()
-        held = self._db.get(_IDENTITY)
+        try:
+            self._look()
+            held = self._db.get(_IDENTITY)
+        except StateError as exc:
+            self.empty(str(exc.__cause__), now_ms)
+            return
         if held is None:
             self._name(now_ms)
         elif held != self._identity:
             self.empty("it is a copy of another changelog", now_ms)
         elif abs(now_ms - int(self._db.get(_SEEN) or 0)) > max_age_ms:
             self.empty("it is so old that the changelog may have forgotten which products are gone", now_ms)
+
+    def tell_damage(self, to: Callable[[StateError], None]) -> None:
+        """``to`` should stop the process."""
+        self._db.on_damage = to
 
     def empty(self, reason: str, now_ms: int) -> None:
         """Throw everything away."""

@@ -103,6 +103,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         cache_products=worker.catalog_cache_products,
         block_cache_bytes=worker.block_cache_bytes,
         ends_are_exact=not kafka.allow_unfenced,
+        fail=app.fail,
     )
     recommender = Recommender(lambda: shares.models, catalog, slots_of(settings), Rules.of(settings.rules))
 

@@ -194,6 +194,27 @@ async def test_a_copy_that_cannot_be_trusted_is_made_again(what: str, other: dic
         assert copy.product("ghost") is None
 
 
+@pytest.mark.parametrize("damage", ["no CURRENT", "noise in a table", "no place"])
+async def test_a_damaged_copy_is_made_again(changelog: Changelog, damage: str, tmp_path: Path) -> None:
+    await changelog.write(*(full(f"p{n}", n) for n in range(50)))
+    for _ in range(2):  # what is in the log at first is in a table then
+        async with following(new_copy(changelog.broker, changelog.name, tmp_path / "copy")) as copy:
+            database = copy._database
+            assert database is not None
+            if damage == "no place":
+                database._db._db.delete(b"__link/" + bytes(8))
+    match damage:
+        case "no CURRENT":
+            (tmp_path / "copy" / "CURRENT").unlink()
+        case "noise in a table":
+            for table in (tmp_path / "copy").glob("*.sst"):
+                table.write_bytes(b"!" * table.stat().st_size)
+    async with following(new_copy(changelog.broker, changelog.name, tmp_path / "copy")) as copy:
+        assert copy._database is not None
+        assert copy._database._db.thrown_away
+        assert copy.products() == changelog.products()
+
+
 async def test_a_copy_of_another_application_is_made_again(changelog: Changelog, broker: Any, tmp_path: Path) -> None:
     await changelog.write(full("p1", 1), full("p2", 2))
     async with following(new_copy(broker, changelog.name, tmp_path / "copy")):

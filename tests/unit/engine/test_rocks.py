@@ -193,7 +193,8 @@ def test_damage_found_at_work_stops_the_process_and_is_thrown_away_by_the_next(
     data[len(data) // 2] ^= 1
     table.write_bytes(data)
     told: list[StateError] = []
-    rocks = Rocks(path, database_options(CACHE), table="profiles", on_damage=told.append)
+    rocks = Rocks(path, database_options(CACHE), table="profiles")
+    rocks.on_damage = told.append
     assert rocks.thrown_away == "", "it is not read yet"
     refused = 0
     for key, value in contents[-1].items():
@@ -301,6 +302,22 @@ def test_a_database_whose_offset_means_nothing_begins_anew(
         again = Database(tmp_path / "t-0.db", CACHE)
     assert (again.offset, again.get(b"a")) == (None, None)
     assert f"the offset of its last record is {said}" in caplog.text
+    again.close()
+
+
+def test_a_database_whose_offset_cannot_be_read_begins_anew_at_once(tmp_path: Path) -> None:
+    database = Database(tmp_path / "t-0.db", CACHE)
+    database.write([(b"%05d" % n, os.urandom(100)) for n in range(3_000)], 17)
+    database.close()
+    Database(tmp_path / "t-0.db", CACHE).close()  # what was in the log is in a table now
+    (table,) = (tmp_path / "t-0.db").glob("*.sst")
+    data = bytearray(table.read_bytes())
+    offset_block = data.index(b"__offset")
+    data[offset_block + 9] ^= 1
+    table.write_bytes(data)
+    told: list[StateError] = []
+    again = Database(tmp_path / "t-0.db", CACHE, on_damage=told.append)
+    assert (again.offset, again.get(b"00007"), told) == (None, None, [])
     again.close()
 
 
