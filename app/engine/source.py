@@ -22,8 +22,8 @@ from app.engine.batch import BatchMessage
 from app.engine.recovery import close_consumer
 from app.errors import StateError
 
-#: Fetched at once for one partition, and, of all partitions together, as far as LEAST_FETCH_BYTES for each allow. Unpacked, small records take
-#: some six times as much. (A producer's compressed batch is unpacked as a whole, however large it becomes.)
+#: Fetched at once for one partition, and, of all partitions together, as far as LEAST_FETCH_BYTES for each allow. Unpacked, small records
+#: take some six times as much. (A producer's compressed batch is unpacked as a whole, however large it becomes.)
 FETCH_BYTES = 1 << 20
 READ_AHEAD_BYTES = 16 << 20
 LEAST_FETCH_BYTES = 64 << 10
