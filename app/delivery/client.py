@@ -94,6 +94,7 @@ class HttpClient:
         self._clock = clock
         self._lookup = lookup
         self._keep_alive_seconds = keep_alive_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.TCPConnector | None = None
         self._resolver: GuardedResolver | None = None
         self._response_bytes = response_bytes
@@ -107,14 +108,18 @@ class HttpClient:
 
     async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
         """Name, connection, request and the head of the answer within ``timeout_seconds``; its body within BODY_SECONDS more."""
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # once: it asks the system for the process's id each time
+        now = loop.time()
+        deadline = now + self._timeout_seconds
         try:
-            if self._idle and (kept := self._take_idle(self._route_of(request).origin)) is not None:
+            if self._idle and (kept := self._take_idle(self._route_of(request).origin, now)) is not None:
                 # A kept connection that the server had just closed says nothing about the server. The same id goes again, so a receiver
                 # that did get the first one knows.
                 with suppress(aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    return await self._exchange(kept, request, may_send, deadline)
-            return await self._exchange(await self._connect(request, deadline), request, may_send, deadline)
+                    return await self._exchange(loop, kept, request, may_send, deadline)
+            return await self._exchange(loop, await self._connect(request, deadline), request, may_send, deadline)
         except _Forbidden:
             return NoResponse(Missing.FORBIDDEN, "the lease or the consent ended before the request was written")
         except TimeoutError:
@@ -128,7 +133,9 @@ class HttpClient:
             # ValueError: an answer that is not HTTP can surface as one.
             return NoResponse(Missing.UNREACHABLE, f"{type(exc).__name__}: {exc}")
 
-    async def _exchange(self, connection: Connection, request: Request, may_send: Callable[[], bool], deadline: float) -> Response:
+    async def _exchange(
+        self, loop: asyncio.AbstractEventLoop, connection: Connection, request: Request, may_send: Callable[[], bool], deadline: float
+    ) -> Response:
         """The request and its answer over this connection, which is kept for the next one or closed."""
         try:
             protocol, transport = connection.protocol, connection.transport
@@ -140,7 +147,7 @@ class HttpClient:
             if not may_send():
                 raise _Forbidden
             transport.write(message)
-            timer = asyncio.get_running_loop().call_at(deadline, protocol.set_exception, TimeoutError())
+            timer = loop.call_at(deadline, protocol.set_exception, TimeoutError())
             try:
                 head, payload = await protocol.read()
                 while 100 <= head.code <= 199 and head.code != 101:
@@ -155,7 +162,7 @@ class HttpClient:
             connection.close()
             raise
         if payload.is_eof():
-            self._keep(connection, self._route_of(request).origin)
+            self._keep(loop, connection, self._route_of(request).origin)
         else:
             connection.close()
         headers = {name: head.headers[name][:200] for name in _KEPT_HEADERS if name in head.headers}
@@ -195,9 +202,8 @@ class HttpClient:
         async with asyncio.timeout_at(deadline):
             return await self._connector.connect(self._route_of(request).prepared, [], aiohttp.ClientTimeout(total=None))
 
-    def _take_idle(self, origin: str) -> Connection | None:
+    def _take_idle(self, origin: str, now: float) -> Connection | None:
         """The connection to there that was used last, if it still stands and is silent."""
-        now = asyncio.get_running_loop().time()
         for place in range(len(self._idle) - 1, -1, -1):
             if self._idle[place][2] != origin:
                 continue
@@ -208,8 +214,7 @@ class HttpClient:
             connection.close()
         return None
 
-    def _keep(self, connection: Connection, origin: str) -> None:
-        loop = asyncio.get_running_loop()
+    def _keep(self, loop: asyncio.AbstractEventLoop, connection: Connection, origin: str) -> None:
         if self._connector is None or self._connector.closed or connection.protocol is None or connection.protocol.should_close:
             connection.close()
             return

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import replace
 from functools import lru_cache
 
 from app.destinations.requests import Request, Response
@@ -26,7 +25,7 @@ def scrubbed(response: Response, request: Request) -> Response:
         body = body.replace(secret.encode(), _TAKEN_OUT.encode())
     if any(secret in value for value in headers.values() for secret in secrets):
         headers = {name: _without(value, secrets) for name, value in headers.items()}
-    return response if body is response.body and headers is response.headers else replace(response, body=body, headers=headers)
+    return response if body is response.body and headers is response.headers else response._replace(body=body, headers=headers)
 
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:

@@ -1,11 +1,12 @@
 """What goes to a destination and what comes back, as plain data: a person to tell about, their part of a request, the HTTP request, the
-HTTP response."""
+HTTP response. Named tuples, for one of each is made for every delivery, and a frozen dataclass takes three times as long to make."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from app.domain.catalog import NO_CATALOG, Catalog
@@ -13,8 +14,7 @@ from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A person as they are now: the list they would see, the profile that it was ranked from, and what the shop says of its products."""
 
     update: RecommendationUpdate
@@ -43,8 +43,7 @@ class SigningKey:
     key: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request. It is the same however often it is sent: the time of sending and the signature are added by app/delivery."""
 
     method: str
@@ -52,13 +51,15 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     #: Headers with credentials in them: sent like the others, never shown.
-    secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_headers: Mapping[str, str] = MappingProxyType({})
     #: The keys of a Standard Webhooks signature, if the request is to carry one; ``webhook-id`` must then be among the headers.
-    sign_with: tuple[SigningKey, ...] = field(default=(), repr=False)
+    sign_with: tuple[SigningKey, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Request(method={self.method!r}, url={self.url!r}, headers={self.headers!r}, body={self.body!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """One HTTP response: header names in lower case, the body cut at the client's limit."""
 
     status: int

@@ -151,7 +151,7 @@ def test_what_the_platform_would_refuse_is_refused(kind: str, operation: str) ->
         body = orjson.loads(request.body)
         change(body)
         assert orjson.dumps(body) != request.body
-        assert contract_of(kind).breach_of(replace(request, body=orjson.dumps(body))), body
+        assert contract_of(kind).breach_of(request._replace(body=orjson.dumps(body))), body
 
 
 @pytest.mark.parametrize("kind", PLATFORMS)
