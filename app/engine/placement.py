@@ -29,9 +29,9 @@ class Share:
 def place(partitions: int, members: Mapping[str, Held], replicas: int) -> dict[str, Share]:
     """Each worker's share, by name. The same for the same arguments, whoever asks.
 
-    Shares of partitions owned differ by one at most, and no more partitions change their owner than that takes (of those that two workers
-    say they own, which happens after a pause, the first by name counts as the owner). Each partition has ``replicas`` standbys, or as many
-    as there are other workers, none of them its owner.
+    Shares of partitions owned differ by one at most, so do those of standbys, and no more partitions change their owner than that takes
+    (of those that two workers say they own, which happens after a pause, the first by name counts as the owner). Each partition has
+    ``replicas`` standbys, or as many as there are other workers, none of them its owner.
     """
     actives = _actives(partitions, members)
     standbys = _standbys(partitions, members, actives, min(replicas, len(members) - 1))
