@@ -18,7 +18,7 @@ BUF_VERSION := 1.75.0
 BUF := build/buf/node_modules/.bin/buf
 PROTOS = $(shell cd proto && find tidings -name '*.proto' | sort)
 
-.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest chaos fuzz bench browser clean
+.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest chaos simulate fuzz bench browser clean
 
 help: ## Say what there is.
 	@echo "Tidings: a live profile and product recommendations for every email subscriber."
@@ -63,6 +63,10 @@ test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven)
 # SEED is that of the first run. Full disks take root, for a mount; wrong clocks a C compiler: without them these faults are left out.
 chaos: $(READY) ## Three brokers and three workers under a seeded schedule of faults (SEED=1, RUNS=1), compared with the plain fold.
 	$(BIN)/python -m tests.e2e.chaos --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
+
+# SEED is that of the first run; a failure prints its own, and the last steps.
+simulate: $(READY) ## The fleet without a broker under seeded crashes, zombies and repeats (SEED=1, RUNS=1000), compared with the plain fold.
+	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --runs $(or $(RUNS),$(if $(SEED),1,1000))
 
 # Most of a test on Apache Kafka is waiting: what takes long goes on meanwhile.
 test-rest: $(READY)

@@ -2,254 +2,457 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
-from app.domain.items import decode_item
-from app.domain.plain_fold import PlainTables, plain_fold
-from app.domain.ranking import rank
-from app.domain.recommendations import list_digest
-from app.domain.share import decode_share
-from app.domain.validation import Violation, decode_event
-from app.errors import FencedError, ProduceError
-from app.streams.fold_profiles import SHARE_KEY
-from app.streams.publisher import partition_of
-from tests.agents.worlds import NAMES, NOW_MS, consent, ordered, viewed
-from tests.simulation.cluster import MODELS, TABLES, Broker, Flaws, Owner, Worker, _latest
-from tidings.events.v1.event_pb2 import CONSENT_STATE_DENIED, CONSENT_STATE_GRANTED
-from tidings.internal.v1.dead_letter_pb2 import DeadLetter
-from tidings.state.v1.outbox_pb2 import OutboxEntry
-from tidings.state.v1.profile_pb2 import Profile
-from tidings.updates.v1.update_pb2 import RecommendationUpdate
+from faust.types import TP
 
-#: Steps in calm after which a run counts as stuck; runs take a few hundred.
-MAX_CALM_STEPS = 20_000
-NOBODY = Flaws()
+from app.errors import BrokerError, FencedError, ProduceError
+from tests.simulation.flaws import Flaws
+from tests.simulation.oracle import compare
+from tests.simulation.process import Process
+from tests.simulation.script import record_of
+from tests.simulation.stand_ins import Gate, SimDatabase
+from tests.simulation.targets import Exchange, Receiver, Targets
+from tests.simulation.world import SESSION_MS, World
+
+#: Steps in calm after which a run counts as stuck; runs take some hundred.
+MAX_CALM_STEPS = 5_000
+NO_FLAWS = Flaws()
+#: After so long every share that has grown was published (process.py).
+SHARES_MS = 5_100
+#: How wrong a worker's clock is: marks allow for clocks that differ by three seconds (app/delivery/claim.py).
+MAX_SKEW_MS = 1_000
+
+Step = tuple[Callable[..., Any], Any, Any]
+
+
+class Worker:
+    """A place where processes live one after the other: a name, and a disk."""
+
+    def __init__(self, name: str, skew_ms: int) -> None:
+        self.name = name
+        self.skew_ms = skew_ms
+        self.disk: dict[tuple[str, int], SimDatabase] = {}
+        self.process: Process | None = None
 
 
 class Simulation:
-    """One run. ``counts`` says how often each fault happened, so that a test can see that they do."""
+    """One run. ``world.counts`` says how often each fault happened, so that a test can see that they do."""
 
-    def __init__(self, seed: int, flaws: Flaws = NOBODY) -> None:
-        self.random = Random(seed)
+    def __init__(self, seed: int, flaws: Flaws = NO_FLAWS) -> None:
+        self.random = random = Random(seed)
         self.flaws = flaws
-        self.broker = Broker(self.random.choice([1, 2, 3]))
-        self.workers = [Worker(f"w{n}") for n in range(self.random.choice([1, 2, 3]))]
-        self.counts: Counter[str] = Counter()
-        self._fault_rate = self.random.choice([0.01, 0.03, 0.08])
-        self._write_events(self.random.randint(8, 24))
+        self.world = World(random, random.choice([1, 1, 2, 3]))
+        self.targets = Targets(self.world)
+        self.workers = [Worker(f"w{n}", random.randint(-MAX_SKEW_MS, MAX_SKEW_MS)) for n in range(random.choice([1, 2, 2, 2, 3]))]
+        self.is_calm = False
+        self._records_left = random.randint(3, 12)
+        self._number = 0
+        self._fault_rate = random.choice([0.01, 0.03, 0.06])
+        #: Of an effect upon the world, that whoever asked for it dies with it.
+        self._crash_rate = random.choice([0.0, 0.03, 0.1])
+        #: Writes of processes that are dead: they arrive yet, or never.
+        self._orphans: list[Gate] = []
+        #: Dead, but not to be collected before the end: nothing of theirs may run, not even what is to run at the end of a coroutine.
+        self._graveyard: list[Process] = []
+        self._idle_looks = 0
 
-    async def run(self) -> None:
+    @property
+    def counts(self) -> Counter[str]:
+        return self.world.counts
+
+    def run(self) -> None:
         """Raises AssertionError, or what the code under test raised, when something does not hold."""
-        try:
-            for _ in range(self.random.randint(30, 150)):
-                await self._step(is_calm=False)
-            for worker in self.workers:
-                worker.paused = False
-            for _ in range(MAX_CALM_STEPS):
-                if not await self._step(is_calm=True) and self._is_quiet():
-                    break
-            else:
-                raise AssertionError("stuck")
-            self._compare()
-        finally:
-            for worker in self.workers:
-                await worker.die()
+        self._begin()
+        for _ in range(self.random.randint(40, 200)):
+            self._step()
+        self._calm_down()
+        self._go_on_until_quiet()
+        if self.world.has_shares:
+            self._pass_time(SHARES_MS)
+            self._go_on_until_quiet()
+        compare(self.world, self.targets, self.workers)
 
-    def _write_events(self, count: int) -> None:
-        random = self.random
-        past: list[tuple[bytes | None, bytes | None]] = []
-        for n in range(count):
-            user = f"u{random.randrange(5)}"
-            kind = random.random()
-            if kind < 0.07 and past:
-                record = random.choice(past)  # a client's retry
-            elif kind < 0.12:
-                record = (user.encode(), random.randbytes(random.randrange(40)) if random.random() < 0.8 else None)
-            else:
-                if kind < 0.17:
-                    event = consent(user, random.choice([CONSENT_STATE_DENIED, CONSENT_STATE_GRANTED]), n)
-                elif kind < 0.25:
-                    event = ordered(user, [f"p{random.randrange(7)}" for _ in range(4)], n)
-                else:
-                    event = viewed(user, f"p{random.randrange(7)}", n)
-                record = (user.encode(), event.SerializeToString())
-                past.append(record)
-            self.broker.logs[NAMES.events, partition_of(record[0] or b"", self.broker.partitions)].append([record])
+    def _begin(self) -> None:
+        """Everybody joins in peace, and some records come: what can go wrong before anything is done goes wrong later, too."""
+        later, self._records_left, self.is_calm = self._records_left, self.random.choice([0, 1, 3]), True
+        for _ in range(self.random.choice([0, 100, 200, 200])):
+            if not self._step() and self._is_quiet():
+                break
+        self._records_left, self.is_calm = later, False
 
-    # Steps ----------------------------------------------------------------------------------------------------------------
+    def _go_on_until_quiet(self) -> None:
+        for _ in range(MAX_CALM_STEPS):
+            if not self._step():
+                if self._is_quiet():
+                    return
+                self._wait_long()
+        raise AssertionError(f"stuck: {self._what_waits()}")
 
-    async def _step(self, *, is_calm: bool) -> bool:
-        """One step of one worker, or one fault; False if there was nothing to do."""
+    def _what_waits(self) -> str:
+        group = self.world.group
+        said = [f"rebalancing: {group.is_rebalancing}"]
         for worker in self.workers:
-            if worker.failure is not None:
-                await self._end_of(worker)
-        steps = self._faults() if not is_calm and self.random.random() < self._fault_rate else self._some_work(is_calm)
-        if steps:
-            outcome = self.random.choice(steps)()
-            if outcome is not None:
-                await outcome
-        await asyncio.sleep(0)  # what was woken goes on, or is overtaken by the next step
-        return bool(steps)
+            process = worker.process
+            if process is None or (process in group.members and process.is_idle):
+                continue
+            gates = [gate.label for gate in process.gates if gate.is_open()]
+            lanes = {line.name: line.lane.users() for line in process.deliverer._lines}
+            undecided = {tuple(queue[0].tp): len(queue) for queue in process.app.consumer.delivered()}
+            said.append(f"{worker.name}: rejoins {process.is_rejoining}, gates {gates}, due {lanes}, not acknowledged {undecided}")
+        return "; ".join(said)
 
-    async def _end_of(self, worker: Worker) -> None:
-        failure = worker.failure
-        if not isinstance(failure, ProduceError):
-            raise failure or AssertionError
+    # Steps ------------------------------------------------------------------------------------------------------------------
+
+    def _step(self) -> bool:
+        """False: there was nothing to do, but to wait."""
+        self.world.steps += 1
+        if not self.is_calm and self.random.random() < self._fault_rate:
+            faults = self._faults()
+            if faults:
+                act, first, second = self.random.choice(faults)
+                act(first, second)
+        elif not ((self.is_calm or self.random.random() < 0.5) and self._run_somebody()):
+            steps = self._steps()
+            if not steps:
+                return False
+            act, first, second = self.random.choice(steps)
+            act(first, second)
+        self._look()
+        return True
+
+    def _run_somebody(self) -> bool:
+        ready = [w.process for w in self.workers if w.process is not None and not w.process.is_paused and w.process.loop.has_ready]
+        if ready:
+            self._run(ready[0] if len(ready) == 1 else self.random.choice(ready), None)
+        return bool(ready)
+
+    def _look(self) -> None:
+        """After each step: whether something was seen that must not be, and who has died of itself."""
+        if self.world.violation is not None:
+            raise AssertionError(self.world.violation)
+        for worker in self.workers:
+            process = worker.process
+            if process is not None and process.failure is not None:
+                self._bury_failed(worker, process, process.failure)
+            elif process is not None and process.is_over:
+                self._bury(worker, process)
+
+    def _bury_failed(self, worker: Worker, process: Process, failure: BaseException) -> None:
+        if not isinstance(failure, ProduceError | BrokerError):
+            raise failure
         self.counts["fenced" if isinstance(failure, FencedError) else "produce error"] += 1
-        await worker.die()
+        self.world.note(worker.name, f"ends itself: {failure!r}")
+        self._bury(worker, process)
 
-    def _some_work(self, is_calm: bool) -> list[Callable[[], Any]]:
-        """What the first worker that can do anything may do, drawn by lot."""
-        for worker in self.random.sample(self.workers, len(self.workers)):
-            if not worker.paused and (steps := self._work_of(worker, is_calm)):
+    def _steps(self) -> list[Step]:
+        """What somebody, drawn by lot, may do next without anybody's fault."""
+        places: list[Worker | None] = [*self.workers, None]
+        for worker in self.random.sample(places, len(places)):
+            steps: list[Step] = []
+            if worker is None:
+                self._add_steps_of_the_world(steps)
+            elif worker.process is None:
+                steps.append((self._start, worker, None))
+            else:
+                self._add_steps_of(worker.process, steps)
+            if steps:
                 return steps
         return []
 
-    def _work_of(self, worker: Worker, is_calm: bool) -> list[Callable[[], Any]]:
-        steps: list[Callable[[], Any]] = [lambda i=i: self._open_gate(worker, i, is_calm) for i in range(len(worker.gates))]
-        for owner in worker.owners.values():
-            steps += [lambda o=owner, s=source: o.deliver(s) for source in owner.may_deliver()]
-            if owner.may_rank():
-                steps.append(owner.rank)
-            if owner.may_commit():
-                steps.append(owner.commit)
-            if owner.leaving or not owner.is_current:
-                steps.append(lambda o=owner: self._leave(worker, o, is_calm))
-        for partition in range(self.broker.partitions):
-            if partition not in worker.owners and not self._has_owner(partition):
-                steps.append(lambda p=partition: self._assign(worker, p))
-        return steps
+    def _add_steps_of_the_world(self, steps: list[Step]) -> None:
+        for receiver, exchange in self.targets.exchanges:
+            if exchange.response is None:
+                steps.append((self._arrive, receiver, exchange))
+            elif not exchange.process.is_paused:
+                steps.append((self._answer, receiver, exchange))
+        steps += [(self._land, orphan, None) for orphan in self._orphans]
+        if self._records_left and self.random.random() < 0.5:
+            steps.append((self._write, None, None))
+        if not self.is_calm:
+            steps.append((self._wait, None, None))
 
-    def _faults(self) -> list[Callable[[], Any]]:
-        steps: list[Callable[[], Any]] = []
-        for worker in self.workers:
-            steps.append(lambda w=worker: self._kill(w))
-            if worker.paused:
-                steps.append(lambda w=worker: setattr(w, "paused", False))
-                steps += [lambda o=owner: self._replace(o) for owner in worker.owners.values() if owner.is_current]
-            elif len(self.workers) > 1:
-                steps.append(lambda w=worker: self._pause(w))
-                steps += [lambda o=owner: self._ask_to_leave(o) for owner in worker.owners.values() if owner.is_current]
-                steps += [lambda o=owner: self._replace(o) for owner in worker.owners.values() if owner.is_current]
-        return steps
-
-    def _open_gate(self, worker: Worker, index: int, is_calm: bool) -> None:
-        gate, effect = worker.gates.pop(index)
-        if gate.done():
-            return
-        lot = self.random.random() if not is_calm else 1.0
-        if lot < 0.01:
-            gate.set_exception(ProduceError("the request was lost"))
-            return
-        try:
-            result = effect()
-        except ProduceError as exc:
-            gate.set_exception(exc)
-            return
-        if lot < 0.02:
-            gate.set_exception(ProduceError("the answer was lost"))
+    def _add_steps_of(self, process: Process, steps: list[Step]) -> None:
+        gates = [gate for gate in process.gates if not (process.is_paused and gate.has_happened) and gate.is_open()]
+        if len(gates) > 1 and not process.is_paused and (self.is_calm or self.random.random() < 0.6):
+            steps.append((self._open_all, process, None))
         else:
-            gate.set_result(result)
+            steps += [(self._open, process, gate) for gate in gates]
+        if process.is_paused:
+            if process.was_replaced:
+                steps.append((self._resume, process, None))
+            return
+        if process.loop.has_ready:
+            steps += [(self._run, process, None)] * 3
+        if process.is_assigned:
+            steps.append((self._assign, process, None))
+        elif process.has_news:
+            steps.append((self._tell_of_rebalance, process, None))
+        reader = process.app.reader
+        if reader is None:
+            return
+        logs = self.world.logs
+        for tp, position in reader.positions.items():
+            if position < len(logs[tp[0], tp[1]].records) and process.app.has_room(tp):
+                steps.append((self._hand_out, process, tp))
+        if process.app.consumer.may_commit and not process.is_rejoining:
+            steps.append((self._commit, process, None))
 
-    async def _kill(self, worker: Worker) -> None:
+    def _run(self, process: Process, _: None) -> None:
+        """Its event loop goes round: to where nothing is ready, or not so far."""
+        most = 1_000 if self.is_calm or self.random.random() < 0.6 else self.random.randint(1, 12)
+        process.loop.run(most)
+
+    def _open(self, process: Process, gate: Gate) -> None:
+        """The world does what it was asked, or answers, or both, or neither."""
+        if gate.future.done():  # whoever asked was cancelled
+            process.gates.remove(gate)
+            if gate.is_write and not gate.has_happened:
+                self._land_or_not(gate)
+            return
+        lot = 1.0 if self.is_calm else self.random.random()
+        if gate.label.startswith("connects") and lot < self._crash_rate and len(self.workers) > 1:
+            self._replace(process, None)  # about to send
+            return
+        if not gate.has_happened:
+            if gate.is_write and lot < 0.006:
+                self._refuse(process, gate, "the request was lost")
+                return
+            try:
+                gate.outcome = gate.effect()
+            except ProduceError as exc:
+                self._refuse(process, gate, exc)
+                return
+            gate.has_happened = True
+            self.world.note(process.name, gate.label)
+            dearness = 3 if gate.label.startswith("commits") else 1
+            if gate.is_write and not self.is_calm and self.random.random() < self._crash_rate * dearness:
+                self._kill(self._worker_of(process), process)
+                return
+            if gate.is_write and lot < 0.012:
+                self._refuse(process, gate, "the answer was lost")
+                return
+            if process.is_paused or 0.7 < lot < 1.0:
+                return  # the answer is on its way
+        process.gates.remove(gate)
+        gate.future.set_result(gate.outcome)
+
+    def _open_all(self, process: Process, _: None) -> None:
+        """What is asked for at once is mostly answered at once."""
+        gates = [gate for gate in process.gates if gate.is_open()]
+        for gate in self.random.sample(gates, len(gates)):
+            if not process.is_dead and gate in process.gates and gate.is_open():
+                self._open(process, gate)
+
+    def _refuse(self, process: Process, gate: Gate, why: str | ProduceError) -> None:
+        process.gates.remove(gate)
+        exc = why if isinstance(why, ProduceError) else ProduceError(why)
+        self.world.note(process.name, f"fails: {gate.label}: {exc}")
+        if gate.label.startswith("commits"):
+            gate.future.set_result(None)  # as Faust does: the next one comes
+        else:
+            gate.future.set_exception(exc)
+
+    def _assign(self, process: Process, _: None) -> None:
+        partitions = sorted(self.world.group.actives.get(process, ()))
+        self.world.note(process.name, f"is assigned {partitions} in generation {self.world.group.generation}")
+        process.get_assignment()
+
+    def _tell_of_rebalance(self, process: Process, _: None) -> None:
+        self.world.note(process.name, "hears of a rebalance")
+        process.hear_of_rebalance()
+
+    def _hand_out(self, process: Process, tp: TP) -> None:
+        count = self.random.randint(1, 8)
+        self.world.note(process.name, f"reads {tp.topic.split('.')[1]}/{tp.partition} on by up to {count}")
+        process.app.hand_out(tp, count)
+
+    def _commit(self, process: Process, _: None) -> None:
+        with process.loop.entered():
+            process.begin(process.app.consumer.commit())
+
+    def _arrive(self, receiver: Receiver, exchange: Exchange) -> None:
+        self.world.note(receiver.name, receiver.arrive(exchange))
+        process = exchange.process
+        if not self.is_calm and not process.is_dead and self.random.random() < self._crash_rate:
+            self._kill(self._worker_of(process), process)
+
+    def _answer(self, receiver: Receiver, exchange: Exchange) -> None:
+        receiver.exchanges.remove(exchange)
+        if not exchange.answer.done() and not exchange.process.is_dead:
+            exchange.answer.set_result(exchange.response)  # type: ignore[arg-type]  # it has arrived
+
+    def _land(self, orphan: Gate, _: None) -> None:
+        self._orphans.remove(orphan)
+        self._land_or_not(orphan)
+
+    def _land_or_not(self, gate: Gate) -> None:
+        """What was on its way when nobody waited for it any more."""
+        if self.random.random() < 0.6:
+            try:
+                gate.effect()
+                self.world.note("nobody", f"late: {gate.label}")
+            except ProduceError as exc:
+                self.world.note("nobody", f"too late: {gate.label}: {exc}")
+
+    def _write(self, *_: None) -> None:
+        """Somebody does something; or a record comes once more, whoever wrote it."""
+        self._records_left -= 1
+        self._number += 1
+        topic, partition, record = record_of(self.random, self._number, self.world.partitions, list(self.targets.receivers))
+        self.world.append(topic, partition, [record])
+        self.world.note("outside", f"{topic.split('.')[1]}/{partition} += {record[0]!r}")
+
+    def _wait(self, *_: None) -> None:
+        self._pass_time(self.random.choice([1, 1, 10, 10, 50, 100, 500, 3000]))
+
+    def _wait_long(self) -> None:
+        """Nothing happens before some time has passed."""
+        self._idle_looks += 1
+        self._pass_time(next(ms for looks, ms in ((6, 100), (14, 1_000), (24, 30_000), (1 << 30, 3_600_000)) if self._idle_looks <= looks))
+
+    def _pass_time(self, milliseconds: int) -> None:
+        self._beat()
+        self.world.elapsed_ms += milliseconds
+        self._beat()
+        self.world.group.expel_silent()
+        self.targets.pass_time()
+
+    def _beat(self) -> None:
+        """Who lives and is reached is heard of."""
+        world = self.world
+        for process in world.group.members:
+            if not (process.is_paused or process.is_cut_off or process.is_dead):
+                process.heartbeat_at_ms = world.group.members[process] = world.elapsed_ms
+
+    # Life and death -----------------------------------------------------------------------------------------------------------
+
+    def _start(self, worker: Worker, _: None) -> None:
+        self.world.note(worker.name, "starts")
+        worker.process = Process(worker.name, self.world, worker.disk, self.targets, self.flaws, worker.skew_ms)
+
+    def _worker_of(self, process: Process) -> Worker:
+        return next(worker for worker in self.workers if worker.process is process)
+
+    def _bury(self, worker: Worker, process: Process) -> None:
+        """Memory is gone, the disk stays; what it sent may arrive yet. The coordinator hears nothing more of it."""
+        worker.process = None
+        process.is_dead = True
+        self._orphans += [gate for gate in process.gates if gate.is_write and not gate.has_happened]
+        self._graveyard.append(process)
+
+    # Faults -------------------------------------------------------------------------------------------------------------------
+
+    def _faults(self) -> list[Step]:
+        steps: list[Step] = [(self._repeat, None, None), (self._rebalance, None, None), (self._wait_for_session, None, None)]
+        for worker in self.workers:
+            process = worker.process
+            if process is None:
+                continue
+            steps += [(self._kill, worker, process)] * 3
+            if process.is_paused:
+                steps.append((self._resume, process, None))
+            else:
+                steps += [(self._pause, process, None), (self._replace, process, None)]
+                if any(gate.is_write or gate.label.startswith("connects") for gate in process.gates):
+                    steps += [(self._replace, process, None)] * 3  # with something on its way
+            if process.is_cut_off:
+                steps.append((self._reach, process, None))
+            else:
+                steps += [(self._cut_off, process, None)] * 2
+            if not process.is_leaving and not process.is_paused:
+                steps.append((self._stop, process, None))
+        return steps
+
+    def _kill(self, worker: Worker, process: Process) -> None:
         self.counts["kill"] += 1
-        await worker.die()
-        if self.random.random() < 0.3:
+        self.world.note(worker.name, "is killed")
+        self._bury(worker, process)
+        if self.random.random() < 0.25:
             self.counts["lost disk"] += 1
+            self.world.note(worker.name, "loses its disk")
             worker.disk.clear()
 
-    def _pause(self, worker: Worker) -> None:
+    def _pause(self, process: Process, _: None) -> None:
         self.counts["pause"] += 1
-        worker.paused = True
+        self.world.note(process.name, "is frozen")
+        process.is_paused = True
 
-    def _replace(self, owner: Owner) -> None:
-        """The coordinator gives up on a member; it does not know yet: a zombie."""
-        self.counts["zombie"] += 1
-        self.broker.terms[owner.partition] += 1
+    def _replace(self, process: Process, _: None) -> None:
+        """Not heard of for longer than its session: others take over, while what it had on its way lands, or waits for it to wake up."""
+        if self.random.random() < 0.6:
+            self._pause(process, None)
+        else:
+            self._cut_off(process, None)
+        self._pass_time(SESSION_MS + 1_000)
 
-    def _ask_to_leave(self, owner: Owner) -> None:
+    def _resume(self, process: Process, _: None) -> None:
+        if process not in self.world.group.members:
+            self.counts["zombie"] += 1
+        self.world.note(process.name, "wakes up")
+        process.is_paused = False
+
+    def _cut_off(self, process: Process, _: None) -> None:
+        """Of the coordinator alone: it goes on writing and sending."""
+        self.counts["cut off"] += 1
+        self.world.note(process.name, "is not heard of by the coordinator any more")
+        process.is_cut_off = True
+
+    def _reach(self, process: Process, _: None) -> None:
+        self.world.note(process.name, "reaches the coordinator again")
+        process.is_cut_off = False
+
+    def _stop(self, process: Process, _: None) -> None:
+        self.counts["stop"] += 1
+        self.world.note(process.name, "is told to stop")
+        process.stop()
+
+    def _rebalance(self, *_: None) -> None:
         self.counts["rebalance"] += 1
-        owner.leaving = True
+        self.world.note("group", "is to rebalance")
+        self.world.group.rebalance()
 
-    async def _leave(self, worker: Worker, owner: Owner, is_calm: bool) -> None:
-        """Revoked: what was read is finished first, if there is time."""
-        if not owner.is_idle and not is_calm and self.random.random() < 0.9:
-            return
-        owner.commit()
-        del worker.owners[owner.partition]
-        await owner.stop()
+    def _wait_for_session(self, *_: None) -> None:
+        """Long enough for leases, marks or sessions to end."""
+        self.counts["long wait"] += 1
+        self._pass_time(self.random.choice([8_000, 11_000, 16_000, 30_000]))
+        self.world.note("time", "passes")
 
-    def _assign(self, worker: Worker, partition: int) -> None:
-        worker.owners[partition] = Owner(worker, self.broker, partition, self.random, self.flaws)
+    def _repeat(self, *_: None) -> None:
+        """A record of a topic that workers read comes once more, behind the others."""
+        places = [place for place, log in self.world.logs.items() if log.records and place[0] in self._repeatable]
+        if places:
+            self.counts["repeat"] += 1
+            topic, partition = self.random.choice(places)
+            key, value, _ = self.random.choice(self.world.logs[topic, partition].records)
+            self.world.append(topic, partition, [(key, value)])
+            self.world.note("outside", f"{topic.split('.')[1]}/{partition} += {key!r}, once more")
 
-    def _has_owner(self, partition: int) -> bool:
-        return any(partition in w.owners and w.owners[partition].is_current for w in self.workers)
+    @property
+    def _repeatable(self) -> tuple[str, ...]:
+        names = self.world.names
+        return names.events, names.visits, names.neighbours, names.products, names.delivery_commands
 
-    # The end ----------------------------------------------------------------------------------------------------------------
+    # The end ------------------------------------------------------------------------------------------------------------------
+
+    def _calm_down(self) -> None:
+        self.world.note("all", "calm down")
+        self.is_calm = True
+        for receiver in self.targets.receivers.values():
+            receiver.is_kind = True
+        for worker in self.workers:
+            if worker.process is not None:
+                worker.process.is_paused = worker.process.is_cut_off = False
 
     def _is_quiet(self) -> bool:
-        owners = [owner for worker in self.workers for owner in worker.owners.values()]
-        return (
-            len(owners) == self.broker.partitions
-            and all(owner.is_current and owner.is_idle and not owner.leaving for owner in owners)
-            and not any(worker.gates or worker.failure for worker in self.workers)
-        )
-
-    def _compare(self) -> None:
-        broker, places = self.broker, range(self.broker.partitions)
-        events, bad = [], set()
-        for partition in places:
-            for offset, (key, value) in enumerate(broker.logs[NAMES.events, partition].records):
-                event = decode_event(value or b"", key, NOW_MS + offset)
-                if isinstance(event, Violation):
-                    bad.add((NAMES.events, partition, offset))
-                else:
-                    events.append((partition, offset, event))
-        plain = plain_fold(events)
-        self._compare_tables(plain)
-        letters = [DeadLetter.FromString(value or b"") for p in places for _, value in broker.logs[NAMES.dead_letters, p].records]
-        assert {(letter.topic, letter.partition, letter.offset) for letter in letters} == bad
-        self._compare_lists(plain)
-        for worker in self.workers:
-            for (table, partition), database in worker.disk.items():
-                log = broker.logs[NAMES.changelogs[table], partition].records
-                assert database.values == _latest(log[: 0 if database.offset is None else database.offset + 1]), "a database is a prefix"
-        for table in TABLES.values():
-            for source in table.sources:
-                for partition in places:
-                    assert broker.committed.get((source, partition), 0) == len(broker.logs[source, partition].records)
-
-    def _compare_tables(self, plain: PlainTables) -> None:
-        broker, places = self.broker, range(self.broker.partitions)
-        profiles = {p: broker.compacted("profiles", p) for p in places}
-        shares = {p: decode_share(values.pop(SHARE_KEY)) for p, values in profiles.items() if SHARE_KEY in values}
-        assert shares == plain.shares
-        folded = {key.decode(): Profile.FromString(value) for values in profiles.values() for key, value in values.items()}
-        assert {u: p.SerializeToString() for u, p in folded.items()} == {u: p.SerializeToString() for u, p in plain.profiles.items()}
-        items = {key.decode(): decode_item(value) for p in places for key, value in broker.compacted("items", p).items()}
-        assert items == plain.items
-        self.profiles = folded
-
-    def _compare_lists(self, plain: PlainTables) -> None:
-        """Nobody is left with an old list, and the newest version of it is what the updates topic ends with."""
-        broker, places = self.broker, range(self.broker.partitions)
-        entries = {k.decode(): OutboxEntry.FromString(v) for p in places for k, v in broker.compacted("outbox", p).items()}
-        assert entries.keys() == plain.profiles.keys()
-        updates: dict[tuple[str, int], bytes] = {}
-        for partition in places:
-            for _, value in broker.logs[NAMES.updates, partition].records:
-                update = RecommendationUpdate.FromString(value or b"")
-                read = list_digest(update.recommendations).to_bytes(8, "big")
-                assert updates.setdefault((update.user_id, update.version), read) == read, "a version is one list"
-        held = {k.decode(): decode_held_neighbours(v) for p in places for k, v in broker.compacted("neighbours", p).items()}
-        for user, entry in entries.items():
-            ranked = rank(self.profiles[user], held.get(user, HeldNeighbours()), MODELS, NOW_MS, 5)
-            assert entry.list_digest == list_digest(ranked), "an old list"
-            newest = max((version for other, version in updates if other == user), default=0)
-            assert entry.update.version == newest, "a receiver that ignores lower versions has another list"
-            assert entry.deliveries[0].desired_version <= newest
+        if self._records_left or self._orphans or self.world.group.is_rebalancing or not self.targets.is_quiet:
+            return False
+        processes = [worker.process for worker in self.workers]
+        if not all(process is not None and process in self.world.group.members and process.is_idle for process in processes):
+            return False
+        logs, committed = self.world.logs, self.world.committed
+        sources = processes[0].app.sources if processes[0] is not None else {}
+        return all(committed.get((s, p), 0) == len(logs[s, p].records) for s in sources for p in range(self.world.partitions))
