@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -228,6 +230,7 @@ def main() -> None:
     parser.add_argument("--pin", action="store_true", help="give the worker a core of its own (a quiet machine)")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "soak.json")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # unwinds, so that no process is left behind
     try:
         soak = asyncio.run(_measure(options.events, options.users, options.pin))
     except (BenchError, TidingsError, aiohttp.ClientError) as exc:
@@ -244,6 +247,8 @@ async def _measure(events: int, users: int, pin: bool) -> Soak:
     cores.pin_this_process()
     directory = ROOT / "build" / f"soak-{os.getpid()}"
     directory.mkdir(parents=True)
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic that was just made has no leader for a moment
 
     def say(what: str) -> None:
         print(time.strftime("%H:%M:%S"), what, flush=True)
