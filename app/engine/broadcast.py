@@ -13,6 +13,9 @@ from app.engine.recovery import changelog_reader
 
 logger = logging.getLogger(__name__)
 
+#: Fetched and not taken yet, of all partitions together.
+READ_AHEAD_BYTES = 8 << 20
+
 
 class Broadcast:
     """``values`` holds the latest value by key; ``on_change`` is called after each batch that changed something, ``on_value``
@@ -41,7 +44,7 @@ class Broadcast:
     async def follow(self, partitions: int) -> None:
         """Read from the beginning and on, until cancelled."""
         places = [aiokafka.TopicPartition(self._topic, p) for p in range(partitions)]
-        async with changelog_reader(self._client, places) as reader:
+        async with changelog_reader(self._client, places, READ_AHEAD_BYTES) as reader:
             await reader.seek_to_beginning(*places)
             ends = await reader.end_offsets(places)
             while True:

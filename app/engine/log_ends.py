@@ -69,7 +69,7 @@ class LogEnds:
         """
         while True:
             try:
-                async with changelog_reader(client, [aiokafka.TopicPartition(*tp) for tp in partitions]) as reader:
+                async with changelog_reader(client, [aiokafka.TopicPartition(*tp) for tp in partitions], 0) as reader:
                     # It is for questions alone.
                     reader.pause(*reader.assignment())
                     while True:

@@ -322,10 +322,13 @@ class Recovery(Service):
 class changelog_reader:
     """A consumer without a group, assigned to these partitions."""
 
-    def __init__(self, client: Mapping[str, Any], partitions: list[aiokafka.TopicPartition]) -> None:
+    def __init__(
+        self, client: Mapping[str, Any], partitions: list[aiokafka.TopicPartition], read_ahead_bytes: int = READ_AHEAD_BYTES
+    ) -> None:
+        """``read_ahead_bytes``: what may be fetched and not taken yet, as far as LEAST_FETCH_BYTES for each partition allow."""
         self._consumer = aiokafka.AIOKafkaConsumer(
             **client, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=fetch_bytes(len(partitions)),
+            max_partition_fetch_bytes=fetch_bytes(len(partitions), read_ahead_bytes),
         )
         self._partitions = partitions
 
@@ -393,9 +396,9 @@ def _now_ms() -> int:
     return time_ns() // 1_000_000
 
 
-def fetch_bytes(partitions: int) -> int:
+def fetch_bytes(partitions: int, read_ahead_bytes: int = READ_AHEAD_BYTES) -> int:
     """What a fetch may bring of each of so many changelog partitions. A batch that is larger comes all the same, by itself."""
-    return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, READ_AHEAD_BYTES // max(1, partitions)))
+    return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, read_ahead_bytes // max(1, partitions)))
 
 
 async def close_consumer(consumer: Any) -> None:

@@ -36,6 +36,8 @@ MAX_AGE_MS = PRODUCT_TOMBSTONES_MS * 3 // 4
 PAUSE_SECONDS = 0.05
 #: Between two notes on disk that the copy is current, and two looks at its size, while nothing changes.
 NOTE_SECONDS = 60.0
+#: Fetched and not taken over yet, of all partitions together.
+READ_AHEAD_BYTES = 16 << 20
 #: Before the broker is asked again.
 RETRY_SECONDS = 1.0
 #: Of lists of ids kept ready: orders that are asked for, by category, and lists of each.
@@ -168,7 +170,7 @@ class CatalogCopy:
 
     async def _follow(self) -> None:
         database = await self.open()
-        async with changelog_reader(self._client, self._places) as reader:
+        async with changelog_reader(self._client, self._places, READ_AHEAD_BYTES) as reader:
             ends = await self._seek(reader, database)
             unverified = dict(database.places)
             most = SLICE_RECORDS
