@@ -237,8 +237,8 @@ class Lane:
     def _drop_from_resync(self, user_id: str) -> bool:
         """Whether the user stood there."""
         partition = self._partition_of(user_id)
-        users = self._resync.get(partition, {})
-        if user_id not in users:
+        users = self._resync.get(partition)
+        if users is None or user_id not in users:
             return False
         del users[user_id]
         if not users:
