@@ -18,6 +18,7 @@ from app.engine.broadcast import READ_AHEAD_BYTES as BROADCAST_BYTES
 from app.engine.commit import MAX_UNWRITTEN_BYTES
 from app.engine.store import FLUSH_LAG_BYTES
 from app.settings import Settings
+from app.streams.catalog import BYTES_A_PRODUCT
 from app.streams.catalog import READ_AHEAD_BYTES as CATALOG_BYTES
 from app.streams.fold_profiles import MAX_KNOWN_PRODUCTS
 from app.streams.publisher import MAX_BUFFERED_BYTES
@@ -32,8 +33,6 @@ _UNPACKED = 6
 _BATCH, _DIRTY_USER, _LANE_USER, _CLAIM, _NAME = 1_500, 400, 300, 2_000, 250
 #: Of a connection: what aiohttp reads ahead, and a request's headers.
 _CONNECTION = 150_000
-#: Of a decoded product of the catalog.
-_PRODUCT = 2_000
 #: The interpreter and what is imported, before anything is done (measured).
 PROCESS_BYTES = 130 * 1024**2
 #: Topics that workers read by partition.
@@ -71,7 +70,7 @@ def bounds_of(settings: Settings, partitions: int) -> list[Bound]:
             "changelogs read ahead, in a recovery and for standbys", 2 * changelogs * 2, "their partitions are fetched no further"
         ),
         Bound("catalog, shares and destinations read ahead", 2 * (CATALOG_BYTES + 2 * BROADCAST_BYTES), "the same"),
-        Bound("the catalog's decoded products", worker.catalog_cache_products * _PRODUCT, "the disk is asked"),
+        Bound("the catalog's decoded products", worker.catalog_cache_products * BYTES_A_PRODUCT, "the disk is asked"),
         Bound(
             "users who wait for their ranking", MAX_DIRTY_USERS * partitions * _DIRTY_USER,
             "the partition's events and answers are not read",

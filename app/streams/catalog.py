@@ -21,6 +21,7 @@ from app.domain.catalog import NEVER_MS, CatalogProduct
 from app.domain.catalog_fold import catalog_product
 from app.engine.recovery import changelog_reader
 from app.engine.store import HIDDEN_PREFIX
+from app.engine.table import DECODED_FACTOR, OBJECT_BYTES
 from app.streams.catalog_database import CatalogDatabase, Place
 from app.streams.topics import PRODUCT_TOMBSTONES_MS
 from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
@@ -43,6 +44,9 @@ RETRY_SECONDS = 1.0
 #: Of lists of ids kept ready: orders that are asked for, by category, and lists of each.
 MAX_LISTS, MAX_LISTS_OF_CATEGORY = 2_000, 16
 MINUTE_MS = 60_000
+#: Of worker.catalog_cache_products, so much for each, whatever their number: some products are a hundred times as large as others. What one
+#: takes is estimated as that of other decoded objects is (app/engine/table.py).
+BYTES_A_PRODUCT = 2_000
 #: Remembered for a product that is not listed.
 _NOT_LISTED = object()
 
@@ -82,6 +86,9 @@ class CatalogCopy:
         #: Decoded products in two generations (an approximate LRU).
         self._young: dict[str, Any] = {}
         self._old: dict[str, Any] = {}
+        self._young_bytes = 0
+        #: Estimated, of the products that are kept.
+        self._sizes: dict[str, int] = {}
         #: By category ("" for all) the ids by (limit, minute).
         self._lists: dict[str, dict[tuple[int, int], list[str]]] = {}
         self._noted = 0.0
@@ -108,9 +115,11 @@ class CatalogCopy:
             found = self._old.pop(product_id, None)
             if found is None:
                 found = self._read(product_id)
-            if len(self._young) >= self._cache_products // 2:
-                self._old, self._young = self._young, {}
+            if len(self._young) >= self._cache_products // 2 or self._young_bytes >= self._cache_products * BYTES_A_PRODUCT // 2:
+                self._old, self._young, self._young_bytes = self._young, {}, 0
+                self._sizes = {id: size for id, size in self._sizes.items() if id in self._old or id == product_id}
             self._young[product_id] = found
+            self._young_bytes += self._sizes.get(product_id, 0)
         return None if found is _NOT_LISTED else found
 
     def newest(self, limit: int, until_ms: int = NEVER_MS - 1) -> Sequence[str]:
@@ -121,6 +130,7 @@ class CatalogCopy:
 
     def _read(self, product_id: str) -> Any:
         raw = None if self._database is None else self._database.get(product_id.encode())
+        self._sizes[product_id] = OBJECT_BYTES + DECODED_FACTOR * len(raw or b"")
         return _NOT_LISTED if raw is None else catalog_product(CatalogEntry.FromString(raw)) or _NOT_LISTED
 
     def _ids(self, category: str, limit: int, until_ms: int) -> list[str]:
@@ -254,6 +264,7 @@ class CatalogCopy:
         for key in values:
             self._young.pop(product_id := key.decode(), None)
             self._old.pop(product_id, None)
+            self._sizes.pop(product_id, None)
         metrics.CATALOG_CHANGES.inc(sum(times.values()))
         metrics.CATALOG_PRODUCTS.set(database.count)
         if is_current:
@@ -267,7 +278,7 @@ class CatalogCopy:
         metrics.CATALOG_BYTES.set(database.size_bytes())
 
     def _forget(self) -> None:
-        self._young, self._old = {}, {}
+        self._young, self._old, self._young_bytes, self._sizes = {}, {}, 0, {}
         self._lists.clear()
 
 
