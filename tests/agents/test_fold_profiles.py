@@ -26,6 +26,7 @@ from app.engine.fence import MAX_BATCH_BYTES
 from app.settings import WorkerSettings
 from app.streams.fold_profiles import MAX_VISITS_IN_RECORD, SHARE_KEY
 from app.streams.publisher import partition_of
+from tests.agents import worlds
 from tests.agents.worlds import (
     NAMES,
     NOW_MS,
@@ -145,6 +146,18 @@ async def test_a_record_without_a_value_stops_nothing() -> None:
 
     assert unit.taken == 1
     assert len(bench.dead_letters()) == 1
+
+
+async def test_of_a_record_that_no_dead_letter_can_hold_the_letter_says_where_it_stands() -> None:
+    """A compressed record may be any length, and a letter that the broker refuses would stop the worker, and the next one."""
+    bench = ProfilesBench()
+    for n, size in enumerate((2_000_000, 20_000_000)):
+        bench.feed([worlds.Record(NAMES.events, 0, n, NOW_MS, b"anna", b"\xff" * size)])
+    small, large = bench.dead_letters()
+    assert (len(small.value), small.key) == (2_000_000, b"anna")
+    assert (large.value, large.key, large.offset) == (b"", b"", 1)
+    assert "20,000,004 bytes" in large.detail
+    assert large.ByteSize() < 10_000
 
 
 async def test_an_event_without_a_key_is_a_dead_letter() -> None:
