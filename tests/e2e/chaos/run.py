@@ -112,7 +112,7 @@ async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -
     log = plan.log or write_invented_log(fleet.directory / "invented.jsonl", most)
     replay = await fleet.replay(log, limit=most, rate=plan.events_per_second)
     await fleet.until_applied(1, HEALED_SECONDS)
-    timeline.begin()
+    timeline.begin("the first event is seen through")
     try:
         async with asyncio.TaskGroup() as group:
             for step in plan.steps:
@@ -124,9 +124,11 @@ async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -
     timeline.note("the three workers own all partitions")
     events = await _end_of(replay, fleet, plan)
     timeline.note(f"the last of {events:,} events is written")
+    await fleet.settled(events)
+    timeline.note("all of them are seen through, and nobody is due at the inbox")
     verdict = await fleet.exact(events, clocks_were_right=not timeline.done[Kind.CLOCK])
     assert (verdict.applied, verdict.duplicates, verdict.dead_letters) == (events, 0, 0)
-    timeline.note(f"exact: all {events:,} events are seen through, everyone has the last list")
+    timeline.note(f"exact: all tables are the plain fold of the {events:,} events, everyone has the last list")
     logs = [worker.log for worker in fleet.workers]
     rebalances, recoveries = generations_of(logs)
     return Report(

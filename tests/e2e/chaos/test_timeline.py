@@ -42,6 +42,16 @@ def test_a_report_counts_both_ways_of_killing_and_of_pausing() -> None:
     assert "2 x full" in str(report)
 
 
+def test_a_time_line_counts_from_its_beginning_and_tells_what_was_before() -> None:
+    timeline = Timeline()
+    timeline.begin("it begins")
+    timeline.note("later")
+    assert [line.strip() for line in str(timeline).splitlines()] == [
+        "0.0 s  it begins, 0 s after the brokers were told to start",
+        "0.0 s  later",
+    ]
+
+
 def test_a_time_line_keeps_its_order() -> None:
     timeline = Timeline()
     timeline.note("one")

@@ -26,8 +26,10 @@ class Timeline:
         self.done: Counter[Kind] = Counter()
         self._began = time.monotonic()
 
-    def begin(self) -> None:
-        self._began = time.monotonic()
+    def begin(self, said: str) -> None:
+        """Count from now; what was before is told in the same line."""
+        before, self._began = self.seconds, time.monotonic()
+        self.note(f"{said}, {before:.0f} s after the brokers were told to start")
 
     @property
     def seconds(self) -> float:
