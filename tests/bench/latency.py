@@ -169,15 +169,19 @@ def core_used(worker: RunningWorker, cpu_seconds: float, since: float) -> float:
 
 @asynccontextmanager
 async def running_worker(
-    harness: Harness, plan: Plan, say: Callable[[str], None], targets: Sequence[Mapping[str, Any]] = ()
+    harness: Harness, plan: Plan, say: Callable[[str], None], targets: Sequence[Mapping[str, Any]] = (),
+    worker_section: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[tuple[RunningWorker, Feed]]:
-    """A worker that has folded the warm-up events, and the events that come after them. ``targets`` are further destinations."""
+    """A worker that has folded the warm-up events, and the events that come after them. ``targets`` are further destinations,
+    ``worker_section`` settings other than the defaults.
+    """
     name, port = harness.new_name("worker"), free_port()
     async with harness.receiver() as receiver_url:
         settings = worker_settings(
             name=name, bootstrap_servers=harness.bootstrap_servers, partitions=PARTITIONS, data_dir=harness.directory / name, port=port,
             webhook_url=receiver_url + HOOK, targets=targets,
         )
+        settings["worker"] |= worker_section or {}
         path = harness.directory / f"{name}.toml"
         path.write_text(as_toml(settings))
         await create_topics(KafkaSettings.model_validate(settings["kafka"]))

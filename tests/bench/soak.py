@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -107,18 +107,22 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def soak_one_worker(harness: Harness, events: int, users: int, say: Callable[[str], None]) -> Soak:
-    """Raises BenchError when an event is lost, or a user has another list at the end than at the destination that was well all the time."""
+async def soak_one_worker(
+    harness: Harness, events: int, users: int, say: Callable[[str], None], worker_section: Mapping[str, int] | None = None
+) -> Soak:
+    """``worker_section``: settings of the worker other than the defaults. Raises BenchError when an event is lost, or a user has another
+    list at the end than at the destination that was well all the time.
+    """
     soak, began = Soak(events, users), time.monotonic()
     async with unwell_receivers(harness) as unwell_url:
         hanging = {
             "name": "hanging", "url": f"{unwell_url}/hanging", "secret": "env:BENCH_WEBHOOK_SECRET", "allow_http": True,
             "timeout_seconds": 5,
         }
-        async with running_worker(harness, Plan(users=users, warm_up_events=1_000), say, targets=[hanging]) as (worker, feed):
+        async with running_worker(harness, Plan(users=users, warm_up_events=1_000), say, [hanging], worker_section) as (worker, feed):
             watch = Watch(worker, soak)
-            async with _running(watch.run()):
-                await _Phases(harness, worker, feed, watch, soak, say).run(unwell_url)
+            async with _running(watch.run()) as watching:
+                await _Phases(harness, worker, feed, watch, watching, soak, say).run(unwell_url)
             await same_lists(worker, unwell_url, ("hanging",))
             soak.seconds = time.monotonic() - began
     return soak
@@ -126,9 +130,11 @@ async def soak_one_worker(harness: Harness, events: int, users: int, say: Callab
 
 class _Phases:
     def __init__(
-        self, harness: Harness, worker: RunningWorker, feed: Feed, watch: Watch, soak: Soak, say: Callable[[str], None]
+        self, harness: Harness, worker: RunningWorker, feed: Feed, watch: Watch, watching: asyncio.Future[None], soak: Soak,
+        say: Callable[[str], None],
     ) -> None:
         self._harness, self._worker, self._feed, self._watch, self._soak, self._say = harness, worker, feed, watch, soak, say
+        self._watching = watching
         self._sent = worker.warm_up_events
 
     async def run(self, unwell_url: str) -> None:
@@ -197,15 +203,17 @@ class _Phases:
             await asyncio.sleep(_CLOSE_LOOK_SECONDS)
 
     def _check(self, what: str) -> None:
+        if self._watching.done():
+            raise BenchError(f"the worker answers no more: {self._watching.exception()!r}")
         if time.monotonic() - self._watch.moved_at > _STALL_SECONDS:
             raise BenchError(f"nothing moved for {_STALL_SECONDS:g} s, and the worker did not {what}")
 
 
 @asynccontextmanager
-async def _running(work: Awaitable[None]) -> AsyncIterator[None]:
+async def _running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
     task = asyncio.ensure_future(work)
     try:
-        yield
+        yield task
         if task.done():
             task.result()
     finally:
@@ -228,11 +236,20 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--pin", action="store_true", help="give the worker a core of its own (a quiet machine)")
+    parser.add_argument("--cache-mib", type=int, help="worker.cache_bytes, for a run of fewer events")
+    parser.add_argument("--block-cache-mib", type=int, help="worker.block_cache_bytes, the same")
+    parser.add_argument("--watchdog", type=int, help="worker.watchdog_seconds, for a machine that is busy otherwise; 0: none")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "soak.json")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # unwinds, so that no process is left behind
     try:
-        soak = asyncio.run(_measure(options.events, options.users, options.pin))
+        given = {
+            "cache_bytes": options.cache_mib and options.cache_mib * MIB,
+            "block_cache_bytes": options.block_cache_mib and options.block_cache_mib * MIB,
+            "watchdog_seconds": options.watchdog,
+        }
+        section = {key: value for key, value in given.items() if value is not None}
+        soak = asyncio.run(_measure(options.events, options.users, options.pin, section))
     except (BenchError, TidingsError, aiohttp.ClientError) as exc:
         sys.exit(str(exc))
     for line in lines_of(soak):
@@ -242,7 +259,7 @@ def main() -> None:
     sys.exit(0 if soak.ratio <= WANTED else 1)
 
 
-async def _measure(events: int, users: int, pin: bool) -> Soak:
+async def _measure(events: int, users: int, pin: bool, worker_section: Mapping[str, int]) -> Soak:
     cores = Cores.of_this_machine() if pin else Cores(frozenset(), frozenset(), False)
     cores.pin_this_process()
     directory = ROOT / "build" / f"soak-{os.getpid()}"
@@ -255,7 +272,7 @@ async def _measure(events: int, users: int, pin: bool) -> Soak:
 
     try:
         with ApacheKafka(directory / "kafka", heap="1g") as kafka:
-            soak = await soak_one_worker(Harness(kafka.bootstrap_servers, cores, directory), events, users, say)
+            soak = await soak_one_worker(Harness(kafka.bootstrap_servers, cores, directory), events, users, say, worker_section)
     except BaseException:
         print(f"the logs are in {directory}")
         raise
