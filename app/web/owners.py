@@ -26,6 +26,9 @@ PATIENCE_SECONDS = 0.15
 COPY_SECONDS = 0.5
 #: Others who are asked for a copy, so many at once.
 MAX_ASKED, ASKED_AT_ONCE = 12, 4
+#: Of the answers of owners, the part that others' copies may be asked beside them, and how many at once after a quiet time: a fleet that is
+#: slow because it has too much to do must not get twice as much (Dean and Barroso, The Tail at Scale, 2013).
+SECOND_QUESTIONS_PER_ANSWER, MAX_SECOND_QUESTIONS = 0.1, 10.0
 #: Nobody is asked again for a copy of a partition of which everybody said to have none.
 NOBODY_SECONDS = 0.25
 _LOOK_SECONDS = 0.01
@@ -50,6 +53,7 @@ class Owners:
         #: By partition, who answered from a copy last, and until when nobody is known to have one.
         self._copy_at: dict[int, str] = {}
         self._nobody_until: dict[int, float] = {}
+        self._second_questions = MAX_SECOND_QUESTIONS
 
     def open(self, application: web.Application) -> AsyncIterator[None]:
         """For ``Application.cleanup_ctx``."""
@@ -131,19 +135,31 @@ class Owners:
         try:
             await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
             if not asking.done():
-                copying = asyncio.create_task(self._from_a_copy(ask, url))
+                copying = asyncio.create_task(self._beside(ask, url))
                 await asyncio.wait({asking, copying}, return_when=asyncio.FIRST_COMPLETED)
                 if not asking.done() and (copied := copying.result()) is not None and _answers(copied):
                     self._peers.is_silent(url)
                     return copied
             answer = await asking
             if problem_of(answer) not in _NOT_THERE:
+                self._second_questions = min(MAX_SECOND_QUESTIONS, self._second_questions + SECOND_QUESTIONS_PER_ANSWER)
                 return answer
-            return await (copying if copying is not None else self._from_a_copy(ask, url)) or answer
+            copied = await copying if copying is not None else None
+            if copied is None or not _answers(copied):
+                copied = await self._from_a_copy(ask, url) or copied
+            return copied or answer
         finally:
             asking.cancel()
             if copying is not None:
                 copying.cancel()
+
+    async def _beside(self, ask: _Question, owner: str) -> web.Response | None:
+        """From a copy, while the owner is still waited for: of others only as long as there are not too many such questions."""
+        own = await self._here(ask)
+        if (own is not None and _answers(own)) or self._second_questions < 1:
+            return own
+        self._second_questions -= 1
+        return await self._of_others(ask, owner) or own
 
     async def _from_a_copy(self, ask: _Question, owner: str | None) -> web.Response | None:
         """This worker's own, or another's, if it may answer; None: nobody has one, as far as the last assignment says who there is."""

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.profile import new_profile
 from app.streams.location import Elsewhere, Freshness, Here, Moving
-from app.web.owners import PATIENCE_SECONDS
+from app.web.owners import MAX_SECOND_QUESTIONS, NOBODY_SECONDS, PATIENCE_SECONDS, SECOND_QUESTIONS_PER_ANSWER
 from app.web.peers import MAX_SILENT, SILENCE_SECONDS, Peers
 
 from .worlds import NOW_MS, FakeViews, World, settings_with, world
@@ -166,6 +166,20 @@ async def test_a_copy_that_could_not_be_asked_just_now_is_not_taken_for_none():
         assert (await read(w))[0] == 503
         w.views.others = [standby.url]
         assert (await read(w))[:2] == (200, "standby")
+
+
+async def test_a_fleet_that_is_slow_everywhere_is_not_asked_everything_twice():
+    slow_copy = Counted(location=Moving("rebalancing"), copy=None)
+    async with (
+        listening(answers_after=2 * PATIENCE_SECONDS) as (owner, asked), world(views=slow_copy) as other,
+        world(PATIENT, nothing_here(owner, other.url)) as w,
+    ):  # fmt: skip
+        for _ in range(3):
+            answers = await asyncio.gather(*(read(w) for _ in range(30)))
+            assert {answer[:2] for answer in answers} == {(200, "active")}
+            await asyncio.sleep(NOBODY_SECONDS)
+    assert len(asked) == 90
+    assert slow_copy.looks <= MAX_SECOND_QUESTIONS + 90 * SECOND_QUESTIONS_PER_ANSWER
 
 
 async def test_of_two_copies_the_one_that_is_current_enough_answers():
