@@ -28,12 +28,12 @@ async def create_topic(bootstrap_servers: str, topic: str, partitions: int, conf
         await admin.close()
 
 
-async def delete_topics(bootstrap_servers: str, prefix: str) -> None:
-    """Remove every topic whose name begins with ``prefix``, so that the broker does not compact what nobody reads."""
+async def delete_topics(bootstrap_servers: str, name: str) -> None:
+    """Remove every topic that has ``name`` in its name, so that the broker does not compact what nobody reads."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        if topics := [topic for topic in await admin.list_topics() if topic.startswith(prefix)]:
+        if topics := [topic for topic in await admin.list_topics() if name in topic]:
             await admin.delete_topics(topics)
     finally:
         await admin.close()

@@ -7,18 +7,18 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from tests.bench.broker import create_topic, delete_topics, fill, read_back
-from tests.bench.protocol import RESULT, Assignment, Report
-from tests.bench.systems import System
+from tests.bench.protocol import RESULT, Assignment, Report, read_state
+from tests.bench.systems import Kept, System
 from tests.bench.worker_settings import ENVIRONMENT
-from tests.bench.workload import Digest, Workload
+from tests.bench.workload import BareEvents, Digest, Workload
 
 PARTITIONS = 4
 #: No run takes longer: the slowest system handles its events in a minute.
@@ -94,37 +94,65 @@ class Harness:
         await create_topic(self.bootstrap_servers, topic, workload.partitions)
         self._ends[topic] = await fill(self.bootstrap_servers, topic, workload.records())
 
-    async def run_bare(self, system: System, job: str, topic: str, workload: Workload, users: int) -> Measured:
-        """One run of the bare job over a prepared topic."""
+    async def run_bare(self, system: System, job: str, topic: str, workload: BareEvents, users: int) -> Measured:
+        """One run of the bare job over a prepared topic. Raises BenchError."""
         events = sum(self._ends[topic].values())
         name = self.new_name(system.name)
         events = min(events, system.max_events or events)
-        assignment = Assignment(name, job, self.bootstrap_servers, topic, workload.partitions, events, str(self.directory / name))
-        report = await self.run(system.command, assignment)
+        assignment = Assignment(
+            name, job, self.bootstrap_servers, topic, workload.partitions, events, str(self.directory / name),
+            state_file=str(self.directory / f"{name}.state"),
+        )
         try:
-            state_topic = system.state_topic.format(name=name)
+            report = await self.run(system.command, assignment)
             try:
-                await self.check(state_topic, topic, workload, events, report)
+                await self._check_bare(system, assignment, workload, report)
             except BenchError:
                 if not system.may_be_late:
                     raise
                 await asyncio.sleep(_LATE_SECONDS)
-                await self.check(state_topic, topic, workload, events, report)
+                await self._check_bare(system, assignment, workload, report)
         finally:
+            Path(assignment.state_file).unlink(missing_ok=True)
             await delete_topics(self.bootstrap_servers, name)
         return measured(job, users, system.name, report)
 
-    async def check(self, state_topic: str, topic: str, workload: Workload, events: int, report: Report) -> None:
+    async def _check_bare(self, system: System, run: Assignment, workload: BareEvents, report: Report) -> None:
+        match system.kept:
+            case Kept.CHANGELOG:
+                state_topic = system.state_topic.format(name=run.name, topic=run.topic)
+                await self.check(state_topic, run.topic, workload, run.events, report, system.user_of_key)
+            case Kept.FILE:
+                self._check_state(run.name, read_state(Path(run.state_file)), run.topic, workload, run.events, report)
+            case Kept.NOTHING:
+                seen, expected = report.extra.get("occurred_at_ms"), workload.occurred_at_ms()
+                if report.events != run.events or seen != expected:
+                    raise BenchError(f"{run.name} saw {report.events} of {run.events} events, their times sum up to {seen}, not {expected}")
+            case _:
+                assert_never(system.kept)
+
+    async def check(
+        self, state_topic: str, topic: str, workload: Workload, events: int, report: Report,
+        user_of_key: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         """The state, read back from where it is durable, against the plain fold of the same events. Raises BenchError."""
+        state = await read_back(self.bootstrap_servers, state_topic)
+        if user_of_key is not None:
+            state = {user_of_key(key): value for key, value in state.items()}
+        self._check_state(state_topic, state, topic, workload, events, report)
+
+    def _check_state(
+        self, where: str, state: Mapping[bytes, bytes], topic: str, workload: Workload, events: int, report: Report
+    ) -> None:
         positions = {int(partition): offset for partition, offset in report.positions.items()}
         if report.events != events or sum(positions.values()) != events:
-            raise BenchError(f"{state_topic}: {report.events} of {events} events handled, up to {positions}")
+            raise BenchError(f"{where}: {report.events} of {events} events handled, up to {positions}")
         known = topic, tuple(sorted(positions.items()))
         if known not in self._expected:
             self._expected[known] = workload.expected(positions)
-        found = workload.digest(await read_back(self.bootstrap_servers, state_topic))
+        found = workload.digest(state)
         if found != self._expected[known]:
-            raise BenchError(f"{state_topic} holds {found}, the plain fold gives {self._expected[known]}")
+            raise BenchError(f"{where} holds {found}, the plain fold gives {self._expected[known]}")
 
     async def run(self, command: tuple[str, ...], assignment: Assignment) -> Report:
         """Start a system, wait for its report, end it. Raises BenchError with the end of its log."""

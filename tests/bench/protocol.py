@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import resource
+import struct
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from tests.bench.proto.bench_pb2 import UserEvent, UserState
 
 RESULT = "RESULT "
+_LENGTHS = struct.Struct("<II")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Assignment:
     stage: str = ""
     #: Of the full path: where the webhook target listens.
     webhook_url: str = ""
+    #: Where a system that writes no changelog leaves its state once the clock has stopped, before it reports (write_state()).
+    state_file: str = ""
 
     def write(self, path: Path) -> Path:
         path.write_text(json.dumps(asdict(self)))
@@ -77,6 +82,23 @@ class Stopwatch:
         began, cpu_began = self._began
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
         return Report(events, seconds, cpu_seconds, peak_rss_bytes(), {str(partition): o for partition, o in positions.items()}, extra)
+
+
+def write_state(path: str, state: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keys and values, both behind the lengths of both."""
+    with Path(path).open("wb") as file:
+        for key, value in state:
+            file.write(_LENGTHS.pack(len(key), len(value)) + key + value)
+
+
+def read_state(path: Path) -> dict[bytes, bytes]:
+    raw, at, state = path.read_bytes(), 0, dict[bytes, bytes]()
+    while at < len(raw):
+        key_size, value_size = _LENGTHS.unpack_from(raw, at)
+        value_at = at + _LENGTHS.size + key_size
+        state[raw[value_at - key_size : value_at]] = raw[value_at : value_at + value_size]
+        at = value_at + value_size
+    return state
 
 
 def peak_rss_bytes() -> int:

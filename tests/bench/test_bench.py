@@ -16,6 +16,7 @@ from tests.bench.harness import BenchError, Cores, Harness, Measured
 from tests.bench.proto.bench_pb2 import UserState
 from tests.bench.protocol import Assignment, Report
 from tests.bench.results import Results
+from tests.bench.systems import PEERS, SYSTEMS
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents, Record, ShopEvents, positions_of
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
@@ -25,7 +26,7 @@ from tests.brokers.apache_kafka import ROOT, ApacheKafka
 def test_a_quick_run_measures_every_job_of_every_system_and_writes_it_down(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--quick", "--output", str(output)],
+        [sys.executable, "-m", "tests.bench", "--quick", "--systems", "tidings,naive_faust", "--output", str(output)],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -81,6 +82,19 @@ def test_the_fold_stops_where_the_system_stopped() -> None:
     fewer = ends | {0: ends[0] - 1}
     assert workload.expected(fewer).events == 299
     assert workload.expected(fewer).checksum != workload.expected(ends).checksum
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", [peer.name for peer in PEERS])
+async def test_every_peer_comes_to_the_same_state(name: str, apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    system, workload = SYSTEMS[name], BareEvents(200, 2_000, 4)
+    if reason := system.why_not():
+        pytest.skip(reason)
+    harness = Harness(apache_kafka.bootstrap_servers, Cores(frozenset(), frozenset(), False), tmp_path)
+    topic = f"bench-events-of-{name}"
+    await harness.prepare(topic, workload)
+    measured = await harness.run_bare(system, "state_per_user", topic, workload, workload.users)
+    assert measured.events == 2_000
 
 
 @pytest.mark.kafka

@@ -95,6 +95,10 @@ class BareEvents:
                 apply_event(states[key], UserEvent.FromString(value))
         return self.digest({key: state.SerializeToString() for key, state in states.items()})
 
+    def occurred_at_ms(self) -> int:
+        """Summed over all events: what a system that keeps no state has seen of them."""
+        return sum(range(FIRST_EVENT_MS, FIRST_EVENT_MS + self.events))
+
     def digest(self, state: Mapping[bytes, bytes]) -> Digest:
         return _digest(state, lambda value: (UserState.FromString(value).count, value))
 

@@ -1,12 +1,26 @@
 """Everything that is measured, each in a file of its own, written as its documentation would have it.
 
-A new peer is a program that speaks tests/bench/protocol.py, and one line here.
+A new peer is a program that speaks tests/bench/protocol.py, and one line here. This file and the protocol are imported by peers in their
+own environment too (tests/bench/peers.py), so they need nothing but Python and Protobuf.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tests.bench import peers
+
+
+class Kept(StrEnum):
+    """Where a system's state of the bare job is found for the check."""
+
+    CHANGELOG = "a topic with the last value of every user"
+    FILE = "a store of its own, copied to a file when the clock has stopped"
+    NOTHING = "it keeps none: the events that it has seen are checked"
 
 
 @dataclass(frozen=True)
@@ -16,18 +30,35 @@ class System:
     name: str
     command: tuple[str, ...]
     jobs: frozenset[str]
+    kept: Kept = Kept.CHANGELOG
     state_topic: str = "{name}-users-changelog"
+    #: What the keys of its changelog are of.
+    user_of_key: Callable[[bytes], bytes] | None = None
+    #: Why it cannot run here; "" when it can.
+    why_not: Callable[[], str] = str
     #: Events that a slow system is given at most, so that a run takes seconds and not minutes.
     max_events: int | None = None
     #: It has no way to say when its last change is durable.
     may_be_late: bool = False
 
 
+_BARE = frozenset({"state_per_user"})
+
+
 def _python(module: str) -> tuple[str, ...]:
     return sys.executable, "-m", f"tests.bench.systems.{module}"
 
 
-TIDINGS = System("tidings", _python("tidings"), frozenset({"state_per_user", "profile_fold", "full_path"}))
-NAIVE_FAUST = System("naive_faust", _python("naive_faust"), frozenset({"state_per_user"}), max_events=40_000, may_be_late=True)
+def _peer(name: str, module: str, *arguments: str, kept: Kept = Kept.CHANGELOG, **options: Any) -> System:
+    """One that runs in the peers' environment."""
+    return System(name, (*peers.python_command(module), *arguments), _BARE, kept, why_not=peers.why_not_python, **options)
 
-SYSTEMS: dict[str, System] = {system.name: system for system in (TIDINGS, NAIVE_FAUST)}
+
+TIDINGS = System("tidings", _python("tidings"), _BARE | {"profile_fold", "full_path"})
+NAIVE_FAUST = System("naive_faust", _python("naive_faust"), _BARE, max_events=40_000, may_be_late=True)
+PEERS = (
+    System("bare_aiokafka", _python("bare_aiokafka"), _BARE, Kept.NOTHING),
+    _peer("bare_confluent_rocksdb", "bare_confluent_rocksdb", kept=Kept.FILE),
+)
+
+SYSTEMS: dict[str, System] = {system.name: system for system in (TIDINGS, NAIVE_FAUST, *PEERS)}
