@@ -45,6 +45,8 @@ class Freshness:
     current_to_ms: int | None
     #: The owner's own, or a copy of it: a standby's, or one of a partition that is moving.
     is_active: bool
+    #: False of a copy that is only kept since its partition was assigned elsewhere: nobody brings it up to date.
+    is_followed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

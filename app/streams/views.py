@@ -91,13 +91,14 @@ class TableViews:
         next_offset, tp, is_active = next_offset_of(raw), TP(topic, partition), partition in table.owned
         if is_active and (known := self._app.end(topic, partition)) is not None:
             self._ends.note(tp, *known)
-        current_to_ms = self._ends.current_to_ms(tp, next_offset)
+        current_to_ms, is_followed = self._ends.current_to_ms(tp, next_offset), True
         if not is_active:
-            whole_at_ms = self._app.tables.recovery.whole_at_ms(partition)
+            recovery = self._app.tables.recovery
+            whole_at_ms, is_followed = recovery.whole_at_ms(partition), partition in recovery.standbys | recovery.actives
             if whole_at_ms is None:
                 return None  # one table may have come further than another
             current_to_ms = None if current_to_ms is None else min(current_to_ms, whole_at_ms)
-        return Freshness(partition, next_offset, self._ends.lag(tp, next_offset), current_to_ms, is_active)
+        return Freshness(partition, next_offset, self._ends.lag(tp, next_offset), current_to_ms, is_active, is_followed)
 
     def seen_through(self, partition: int) -> int:
         return self._app.consumer.seen_through(TP(self._events_topic, partition)) if partition in self._profiles.owned else 0

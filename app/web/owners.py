@@ -16,7 +16,7 @@ from aiohttp import web
 
 from app.streams.location import Elsewhere, Freshness, Here, Location, Moving
 from app.web.freshness import OWN_WRITE_SECONDS, Wish, too_stale, with_headers
-from app.web.peers import HOP_HEADER, TO_ANY_COPY, Peers, problem_of
+from app.web.peers import HOP_HEADER, TO_ANY_COPY, TO_STANDBY, Peers, problem_of
 from app.web.problems import Problem, try_again
 from app.web.views import Views
 
@@ -75,6 +75,8 @@ class Owners:
         match location, request.headers.get(HOP_HEADER):
             case Here(), _:
                 return await self._here(ask) or try_again("partition-moving", "the partition has just moved to another worker").response()
+            case _, "standby" if not ask.is_kept:
+                return await self._here(ask) or _not_the_owner()
             case _, "copy":
                 return await self._here(ask) or _not_the_owner()
             case Moving(reason=reason), None:
@@ -154,21 +156,28 @@ class Owners:
                 copying.cancel()
 
     async def _beside(self, ask: _Question, owner: str) -> web.Response | None:
-        """From a copy, while the owner is still waited for: of others only as long as there are not too many such questions."""
-        own = await self._here(ask)
+        """From a standby, while the owner is still waited for: of others only as long as there are not too many such questions."""
+        own = None if ask.is_kept else await self._here(ask)
         if (own is not None and _answers(own)) or self._second_questions < 1:
             return own
         self._second_questions -= 1
-        return await self._of_others(ask, owner) or own
+        return await self._of_others(ask, owner, TO_STANDBY) or own
 
     async def _from_a_copy(self, ask: _Question, owner: str | None) -> web.Response | None:
-        """This worker's own, or another's, if it may answer; None: nobody has one, as far as the last assignment says who there is."""
-        own = await self._here(ask)
+        """This worker's own, or another's, if it may answer; None: nobody has one, as far as the last assignment says who there is.
+
+        Copies that are only kept come last.
+        """
+        own = None if ask.is_kept else await self._here(ask)
         if own is not None and _answers(own):
             return own
-        return await self._of_others(ask, owner) or own
+        if (answer := await self._of_others(ask, owner, TO_STANDBY)) is not None:
+            return answer
+        if ask.is_kept and (own := await self._here(ask)) is not None and _answers(own):
+            return own
+        return await self._of_others(ask, owner, TO_ANY_COPY) or own
 
-    async def _of_others(self, ask: _Question, owner: str | None) -> web.Response | None:
+    async def _of_others(self, ask: _Question, owner: str | None, hop: str) -> web.Response | None:
         """From another's copy: of who had one last, or of whoever has one."""
         if ask.wish.after is None and monotonic() < self._nobody_until.get(ask.partition, 0.0):
             return None
@@ -178,16 +187,16 @@ class Owners:
             rounds = [[known], *([url for url in round_ if url != known] for round_ in rounds)]
         refused: set[str] = set()
         for round_ in rounds:
-            if (answer := await self._first_of(round_, ask, refused)) is not None:
+            if (answer := await self._first_of(round_, ask, hop, refused)) is not None:
                 return answer
-        if refused <= _HAS_NONE:
+        if hop == TO_ANY_COPY and refused <= _HAS_NONE:
             self._nobody_until[ask.partition] = monotonic() + NOBODY_SECONDS
         return None
 
-    async def _first_of(self, urls: list[str], ask: _Question, refused: set[str]) -> web.Response | None:
+    async def _first_of(self, urls: list[str], ask: _Question, hop: str, refused: set[str]) -> web.Response | None:
         """The first answer of a copy among these; None: none of them may answer, ``refused`` has why."""
         seconds = COPY_SECONDS if ask.wish.after is None else self._timeout_seconds
-        asking = {asyncio.create_task(self._peers.ask(url, ask.request, TO_ANY_COPY, seconds)): url for url in urls}
+        asking = {asyncio.create_task(self._peers.ask(url, ask.request, hop, seconds)): url for url in urls}
         pending = set(asking)
         try:
             while pending:
@@ -218,6 +227,12 @@ class _Question:
         self.here = here
         self.freshness = freshness
         self.ranked = ranked
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is here is a copy that nobody brings up to date any more."""
+        of = self.freshness(self.partition)
+        return of is not None and not of.is_followed
 
 
 def _answers(answer: web.Response) -> bool:

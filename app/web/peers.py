@@ -16,9 +16,10 @@ from app.web.problems import Problem, try_again
 
 log = logging.getLogger(__name__)
 
-#: Set on a request that was forwarded once; it is never forwarded again. The owner alone may answer, or whoever has a copy.
+#: Set on a request that was forwarded once; it is never forwarded again. The owner alone may answer, or also a standby, or whoever has a
+#: copy, be it one that is only kept.
 HOP_HEADER = "X-Tidings-Hop"
-TO_OWNER, TO_ANY_COPY = "1", "copy"
+TO_OWNER, TO_STANDBY, TO_ANY_COPY = "1", "standby", "copy"
 #: An answer of another worker: a profile with all its lists is about 100 kB.
 MAX_ANSWER_BYTES = 4 * 1024**2
 #: A worker that did not answer is not asked for so long, but by one request, which finds out.

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from app.domain.profile import new_profile
-from app.streams.location import Elsewhere, Freshness, Here, Moving
+from app.streams.location import Elsewhere, Freshness, Here, Location, Moving
 from app.web.owners import MAX_SECOND_QUESTIONS, NOBODY_SECONDS, PATIENCE_SECONDS, SECOND_QUESTIONS_PER_ANSWER
 from app.web.peers import MAX_SILENT, SILENCE_SECONDS, Peers
 
@@ -24,13 +24,13 @@ PATIENT = settings_with(forward_timeout_seconds=5)
 
 @dataclass
 class Counted(FakeViews):
-    """Views that count how often somebody looks."""
+    """Views that count how often they are asked."""
 
-    looks: int = 0
+    questions: int = 0
 
-    def freshness(self, partition: int) -> Freshness | None:
-        self.looks += 1
-        return super().freshness(partition)
+    def locate(self, partition: int) -> Location:
+        self.questions += 1
+        return super().locate(partition)
 
 
 def copy_of_u1(age_ms: int = 100, **more: object) -> Counted:
@@ -141,10 +141,10 @@ async def test_the_one_copy_in_a_large_fleet_is_found_and_asked_first_the_next_t
         asked = FakeViews(location=Moving("rebalancing"), copy=None, others=[w.url for w in fleet] + [standby.url])
         w = await stack.enter_async_context(world(PATIENT, asked))
         assert (await read(w))[:2] == (200, "standby")
-        looks = [views.looks for views in bare]
+        questions = [views.questions for views in bare]
         for _ in range(5):
             assert (await read(w))[:2] == (200, "standby")
-        assert [views.looks for views in bare] == looks
+        assert [views.questions for views in bare] == questions
 
 
 async def test_where_nobody_has_a_copy_the_fleet_is_not_asked_by_every_request():
@@ -152,7 +152,7 @@ async def test_where_nobody_has_a_copy_the_fleet_is_not_asked_by_every_request()
     async with world(views=other) as one, world(views=FakeViews(location=Moving("rebalancing"), copy=None, others=[one.url])) as w:
         for _ in range(10):
             assert (await read(w))[0] == 503
-        assert other.looks <= 2
+        assert other.questions <= 4, "for a standby and for any copy"
         other.copy, other.profiles = Freshness(7, 100, 3, NOW_MS, False), {"u1": new_profile("u1")}
         await asyncio.sleep(0.3)
         assert (await read(w))[:2] == (200, "standby"), "one that comes is found"
@@ -179,7 +179,7 @@ async def test_a_fleet_that_is_slow_everywhere_is_not_asked_everything_twice():
             assert {answer[:2] for answer in answers} == {(200, "active")}
             await asyncio.sleep(NOBODY_SECONDS)
     assert len(asked) == 90
-    assert slow_copy.looks <= MAX_SECOND_QUESTIONS + 90 * SECOND_QUESTIONS_PER_ANSWER
+    assert slow_copy.questions <= MAX_SECOND_QUESTIONS + 90 * SECOND_QUESTIONS_PER_ANSWER
 
 
 async def test_of_two_copies_the_one_that_is_current_enough_answers():
@@ -189,6 +189,35 @@ async def test_of_two_copies_the_one_that_is_current_enough_answers():
             for _ in range(4):
                 assert (await read(w, "/v1/users/u1?max_staleness_ms=1000"))[:2] == (200, "standby")
             assert (await read(w, "/v1/users/u1?max_staleness_ms=400"))[0] == 503
+
+
+def kept_copy_of_u1(**more: object) -> Counted:
+    """Of a partition that was assigned elsewhere a while ago."""
+    views = copy_of_u1(age_ms=20_000, **more)
+    views.copy = replace(views.copy, is_followed=False) if views.copy else None
+    return views
+
+
+async def test_a_copy_that_is_only_kept_does_not_answer_for_an_owner_that_is_slow():
+    async with (
+        listening(answers_after=2 * PATIENCE_SECONDS) as (owner, _), world(views=kept_copy_of_u1()) as other,
+        world(PATIENT, kept_copy_of_u1(others=[other.url])) as w,
+    ):  # fmt: skip
+        w.views.location = Elsewhere(owner)
+        assert [(await read(w))[1] for _ in range(2)] == ["active"] * 2
+
+
+async def test_a_standbys_copy_goes_before_one_that_is_only_kept_and_that_before_none():
+    async with world(views=kept_copy_of_u1()) as kept, world(views=copy_of_u1(age_ms=500)) as standby:
+        here = kept_copy_of_u1(others=[kept.url, standby.url])
+        nothing = FakeViews(location=Moving("rebalancing"), copy=None, others=[kept.url, standby.url])
+        for views in (here, nothing):
+            async with world(PATIENT, views) as w:
+                for _ in range(3):
+                    _, _, answer = await w.get("/v1/users/u1?max_staleness_ms=30000")
+                    assert answer.headers["Tidings-Current-To"] == "2024-04-28T10:26:39.500Z"
+                w.views.others = [kept.url]
+                assert (await read(w))[:2] == (200, "standby")
 
 
 async def test_an_owner_here_is_never_held_against_the_fleet():
