@@ -121,7 +121,8 @@ class Claims:
         if delivery is None or (entry.update.version <= delivery.confirmed_version and not delivery.resync_since_ms):
             claim.version = 0
             return  # or a version that cannot be confirmed any more would be sent for ever
-        claim.mark(entry, self._kit.name, entry.update.version, self._kit.clock(), self._kit.flight.mark_ms)
+        now_ms = self._kit.clock()
+        claim.mark(entry, self._kit.name, entry.update.version, now_ms, self._kit.flights.now(now_ms))
 
     def _begin_anew(self, claim: Claim, entry: OutboxEntry) -> None:
         if self._kit.lane.holds(claim.turn):
@@ -132,6 +133,9 @@ class Claims:
     def _claimed(self, partition: int, claims: list[Claim], is_durable: bool) -> None:
         """The marks of these users are durable, or they went to another worker."""
         del self._claiming[partition]
+        now_ms = self._kit.clock()
+        if is_durable and (marked := [claim.marked_at_ms for claim in claims if claim.version]):
+            self._kit.flights.took(now_ms - min(marked), now_ms)
         for claim in claims:
             self._kit.ledger.await_outcome(partition)
             if not is_durable or not claim.version:
@@ -178,9 +182,9 @@ class Claims:
         """Claims that wait behind a target that became slow."""
         now_ms, old = self._kit.clock(), []
         for queue in (self.live, self.resync):
-            while queue and not queue[0].is_young(now_ms, self._kit.flight.marking_ms):
+            while queue and not queue[0].is_young(now_ms):
                 old.append(queue.popleft())
-        while self.groups and not all(claim.is_young(now_ms, self._kit.flight.marking_ms) for claim in self.groups[0]):
+        while self.groups and not all(claim.is_young(now_ms) for claim in self.groups[0]):
             old += self.groups.popleft()
         for claim in reversed(old):
             self.release(claim)

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from app.delivery import outbox
 from app.delivery.breaker import Breaker
-from app.delivery.claim import Claim, Flight
+from app.delivery.claim import Claim, Flights
 from app.delivery.client import Client
 from app.delivery.gauges import Gauges
 from app.delivery.lane import Lane, Turn
@@ -43,7 +43,7 @@ class Kit:
     breaker: Breaker
     pace: Pace
     gauges: Gauges
-    flight: Flight
+    flights: Flights
     #: People in one request at most.
     people: int
     #: What was confirmed is sent again after so long although it says the same (0: never).

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 from app.delivery.breaker import Breaker
-from app.delivery.claim import Flight
+from app.delivery.claim import Flights
 from app.delivery.claiming import Claims
 from app.delivery.client import Client
 from app.delivery.gauges import Gauges
@@ -68,7 +68,7 @@ class Line:
         people = target.limits.people
         self._kit = kit = Kit(
             target.name, target, Lane(store.partition_of, max_users), store, ledger, client, limiter, breaker, Pace(concurrency, people),
-            Gauges(target.name), Flight.of(round(target.timeout_seconds * 1000), people), people, refresh_days * 86_400_000,
+            Gauges(target.name), Flights(round(target.timeout_seconds * 1000), people), people, refresh_days * 86_400_000,
             render, may_tell, clock, lease, spawn, self.wake,
         )  # fmt: skip
         self.lane = kit.lane

@@ -337,12 +337,11 @@ def _end_flight(delivery: Delivery, version: int) -> None:
 
 
 def _abandon(delivery: Delivery, version: int, reason: DeadReason, now_ms: int) -> None:
-    if version < delivery.abandoned_version:
-        return
-    delivery.abandoned_version = version
-    delivery.abandoned_at_ms = now_ms
-    delivery.dead_reason = reason
-    delivery.resync_since_ms = 0
+    if version >= delivery.abandoned_version:
+        delivery.abandoned_version = version
+        delivery.abandoned_at_ms = now_ms
+        delivery.dead_reason = reason
+        delivery.resync_since_ms = 0
     if is_live(delivery):
         return
     delivery.attempts = 0

@@ -219,9 +219,9 @@ class Sender:
 
     def _may_start(self, batch: list[Claim]) -> bool:
         """Whether all is as it was before the request was put together."""
-        now_ms, marking_ms = self._kit.clock(), self._kit.flight.marking_ms
+        now_ms = self._kit.clock()
         is_open = self._kit.lane.is_open(now_ms) and self._kit.breaker.allows()
-        return is_open and all(claim.is_young(now_ms, marking_ms) for claim in batch)
+        return is_open and all(claim.is_young(now_ms) for claim in batch)
 
     async def _build(self, batch: Iterable[Claim]) -> tuple[list[Claim], list[Part]]:
         """Those of them who may be sent, with their parts; whoever has no room comes next."""
@@ -277,7 +277,7 @@ class Sender:
             kit.ledger.outcome_came(turn.partition)
             kit.end_turn(turn)
             return None
-        if not claim.is_young(now_ms, kit.flight.marking_ms):
+        if not claim.is_young(now_ms):
             self._claims.release(claim)
             return None
         rendered = kit.render(turn.user_id)
@@ -311,7 +311,8 @@ class Sender:
             if not kit.lane.holds(turn):
                 return
             claim.part = part
-            claim.mark(entry, kit.name, version, kit.clock(), kit.flight.mark_ms)
+            now_ms = kit.clock()
+            claim.mark(entry, kit.name, version, now_ms, kit.flights.now(now_ms))
 
         def then(is_durable: bool) -> None:
             if not is_durable or claim.part is None:

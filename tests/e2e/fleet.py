@@ -177,14 +177,14 @@ class Fleet:
     async def settled(self, events: int, stall_seconds: float = STALL_SECONDS) -> None:
         """Until ``events`` records stand on the events topic, all that they cause is done, and nobody is due at the inbox.
 
-        Raises AssertionError when nothing moves for ``stall_seconds``.
+        Raises AssertionError when nothing moves for ``stall_seconds``. Who was not reached waits as long as the retry schedule says.
         """
         rest = EMBEDDED_REST_SECONDS if self.settings.kafka.allow_unfenced else REST_SECONDS
         last, since, stop = await self._unfinished(events), time.monotonic(), time.monotonic() + MAX_SETTLE_SECONDS
         while last[0] or time.monotonic() - since < rest:
             await asyncio.sleep(POLL_SECONDS)
             seen = await self._unfinished(events)
-            if seen != last:
+            if seen != last or self.log.someone_waits(time.time_ns() // 1_000_000):
                 last, since = seen, time.monotonic()
             if last[0] and (time.monotonic() - since > stall_seconds or time.monotonic() > stop):
                 raise AssertionError(f"not settled, and nothing moved for {time.monotonic() - since:.0f} s: {last}")
@@ -255,11 +255,11 @@ class Fleet:
 @asynccontextmanager
 async def fleet_on(
     bootstrap_servers: str, directory: Path, *, is_embedded: bool = False, concurrency: int = 256,
-    targets: Sequence[Mapping[str, Any]] = (), **sections: Mapping[str, Any],
+    timeout_seconds: float = TARGET_TIMEOUT_SECONDS, targets: Sequence[Mapping[str, Any]] = (), **sections: Mapping[str, Any],
 ) -> AsyncIterator[Fleet]:
     """A fleet without workers yet, and an inbox that is up. ``sections`` override settings: ``worker={"standby_replicas": 1}``;
-    ``concurrency`` is of the requests to the inbox; ``targets`` are further destinations, whose secrets may be the token or the secret of
-    the fleet: ``{"secret": "file:secret"}`` is in its directory.
+    ``concurrency`` and ``timeout_seconds`` are of the requests to the inbox; ``targets`` are further destinations, whose secrets may be the
+    token or the secret of the fleet: ``{"secret": "file:secret"}`` is in its directory.
 
     An exception that leaves the block carries the ends of all logs as a note.
     """
@@ -267,7 +267,8 @@ async def fleet_on(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), trust_env=False))
         inbox = InboxProcess(directory, http, secret)
-        settings_file = _write_settings(directory, bootstrap_servers, is_embedded, sections, token, secret, inbox.url, concurrency, targets)
+        to_inbox = {"url": inbox.url, "concurrency": concurrency, "timeout_seconds": timeout_seconds}
+        settings_file = _write_settings(directory, bootstrap_servers, is_embedded, sections, token, secret, to_inbox, targets)
         settings = load_settings(settings_file)
         require_sound(await create_topics(settings.kafka))
         fleet = Fleet(settings_file, settings, http, token)
@@ -291,7 +292,7 @@ async def fleet_on(
 
 def _write_settings(
     directory: Path, bootstrap_servers: str, is_embedded: bool, sections: Mapping[str, Mapping[str, Any]], token: str, secret: str,
-    inbox_url: str, concurrency: int, targets: Sequence[Mapping[str, Any]],
+    to_inbox: Mapping[str, Any], targets: Sequence[Mapping[str, Any]],
 ) -> Path:
     """The fleet's tidings.toml. Time-outs are as short as Kafka allows, so that a take-over is seen within a test."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -315,8 +316,8 @@ def _write_settings(
     for section, values in settings.items():
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     lines += ["[[tokens]]", 'name = "e2e"', f'token = "file:{directory / "token"}"', 'scopes = ["ingest", "read", "operate"]']
-    lines += ["[[targets]]", 'name = "inbox"', f'url = "{inbox_url}"', f'secret = "file:{directory / "secret"}"']
-    lines += ["allow_http = true", f"timeout_seconds = {TARGET_TIMEOUT_SECONDS}", f"concurrency = {concurrency}"]
+    lines += ["[[targets]]", 'name = "inbox"', f'secret = "file:{directory / "secret"}"', "allow_http = true"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in to_inbox.items()]
     for target in targets:
         lines += ["[[targets]]", *(f"{key} = {_toml(value, directory)}" for key, value in target.items())]
     file = directory / "tidings.toml"

@@ -123,7 +123,8 @@ class KafkaLog:
         self.dead_letters: list[Any] = []
         self.published = Published()
         self._kafka = kafka
-        self._due: set[str] = set()
+        #: Who should still be told something, and until when they wait after a failure, in ms since 1970 (0: for nothing).
+        self._due: dict[str, int] = {}
         self._values: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in self.names.changelogs.values()}
         self._tails = {
             "events": Tail(kafka, [self.names.events], self.events.append),
@@ -179,6 +180,10 @@ class KafkaLog:
         await self.read_on("outbox")
         return sorted(self._due)
 
+    def someone_waits(self, now_ms: int) -> bool:
+        """Whether anyone of those waits for their next attempt."""
+        return any(at_ms > now_ms for at_ms in self._due.values())
+
     async def tables(self) -> Tables:
         """All tables, read to the end."""
         for table in self.names.changelogs:
@@ -204,8 +209,11 @@ class KafkaLog:
 
     def _keep(self, record: Any) -> None:
         if record.topic == self.names.changelogs["outbox"] and not record.key.startswith(b"__"):
-            is_anyone = any(is_due(delivery) for delivery in OutboxEntry.FromString(record.value or b"").deliveries)
-            (self._due.add if is_anyone else self._due.discard)(record.key.decode())
+            due = [delivery for delivery in OutboxEntry.FromString(record.value or b"").deliveries if is_due(delivery)]
+            if due:
+                self._due[record.key.decode()] = max(delivery.next_attempt_at_ms for delivery in due)
+            else:
+                self._due.pop(record.key.decode(), None)
         values, place = self._values[record.topic], (record.partition, record.key)
         if record.value is None:
             values.pop(place, None)

@@ -348,6 +348,22 @@ async def test_a_mark_of_a_worker_whose_clock_was_ahead_holds_a_user_back_no_lon
         await until(lambda: _confirmed(world) == 1)
 
 
+async def test_an_outbox_that_takes_seconds_for_a_write_delays_deliveries_and_stops_none() -> None:
+    """Or nobody's mark would ever be young enough, and whoever is claimed would be released and claimed for ever."""
+    clock = Clock()
+    world = World(clock)
+
+    async def wait(changes: Mapping[str, Any]) -> None:
+        clock.pass_ms(MAX_MARKING_MS + 500)
+
+    world.store.before_write = wait
+    for user in _USERS[:50]:
+        world.people.change(user)
+    async with running(world.worker()) as deliverer:
+        deliverer.due(_USERS[:50])
+        await until(lambda: _confirmed(world) == 50)
+
+
 @pytest.mark.parametrize("is_taken_over", [False, True])
 async def test_who_was_refused_while_the_clock_was_ahead_waits_as_long_as_the_schedule_says_once_it_is_right(is_taken_over: bool) -> None:
     """A receiver refuses a signature from the future. Neither the worker whose clock it was nor the next owner waits for that future."""

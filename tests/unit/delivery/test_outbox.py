@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.delivery import outbox
@@ -360,6 +360,7 @@ _steps = st.lists(
 )
 
 
+@example(["list", "withhold", "list", "block"])
 @given(_steps)
 def test_whatever_happens_the_last_list_ends_confirmed_once_the_target_works(steps: list[str]) -> None:
     entry, now_ms, sent = _entry(), _NOW, 1
