@@ -150,7 +150,9 @@ async def test_the_data_directory_of_another_cluster_is_made_again(
         shutil.rmtree(worker.data_dir)
         shutil.copytree(old.data_dir, worker.data_dir)
         await worker.start()
-        assert (await now.exact(1000)).applied == 1000
+        await now.shared_among(worker)
+        await publish(now, views(6000, 100))
+        assert (await now.exact(1100)).applied == 1100
         assert "another cluster's" in worker.log.read_text()
 
 
