@@ -77,9 +77,10 @@ def _run(plan: Plan, directory: Path, totals: Counter[str], *, keep: bool) -> bo
 
 
 async def _interruptible(directory: Path, plan: Plan) -> Report:
-    """SIGTERM, too, stops it in good order: brokers are ended and disks unmounted."""
+    """Ctrl-C and SIGTERM stop it in good order, in the background of a script too: brokers are ended and disks unmounted."""
     task = asyncio.ensure_future(chaos_run(directory, plan))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await task
 
 
