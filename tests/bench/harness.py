@@ -113,7 +113,8 @@ class Harness:
                 await asyncio.sleep(_LATE_SECONDS)
                 await self._check_bare(system, assignment, workload, report)
         finally:
-            Path(assignment.state_file).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(assignment.state_file)
             await delete_topics(self.bootstrap_servers, name)
         return measured(job, users, system.name, report)
 

@@ -7,6 +7,7 @@ imported by the peers too, so it needs nothing but Python.
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -61,8 +62,11 @@ def make_java() -> None:
     shutil.rmtree(JAVA, ignore_errors=True)
     libs, generated, classes = (JAVA / name for name in ("libs", "generated", "classes"))
     generated.mkdir(parents=True)
-    _run("mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={libs}")
-    _run(sys.executable, "-m", "grpc_tools.protoc", f"-I{proto.parent}", f"--java_out={generated}", proto.name)
+    fetch = ("dependency:copy-dependencies", f"-DoutputDirectory={libs}", f"-Dprotoc.platform={_protoc_platform()}")
+    _run("mvn", "-q", "-B", "-f", str(pom), *fetch)
+    (protoc,) = libs.glob("protoc-*.exe")
+    protoc.chmod(0o755)
+    _run(str(protoc), f"-I{proto.parent}", f"--java_out={generated}", proto.name)
     _run("javac", "-nowarn", "-d", str(classes), "-cp", f"{libs}/*", str(source), *map(str, generated.rglob("*.java")))
     _done(JAVA, _JAVA_SOURCES)
 
@@ -80,6 +84,13 @@ def main() -> None:
             make()
         except (OSError, subprocess.CalledProcessError) as exc:
             print(f"left out of the benchmark: {what}: {exc}", file=sys.stderr)
+
+
+def _protoc_platform() -> str:
+    """As Maven Central names it: linux-x86_64, linux-aarch_64, osx-aarch_64."""
+    system = {"Darwin": "osx"}.get(platform.system(), platform.system().lower())
+    machine = {"AMD64": "x86_64", "arm64": "aarch_64", "aarch64": "aarch_64"}.get(platform.machine(), platform.machine())
+    return f"{system}-{machine}"
 
 
 def _why_not(place: Path, made_from: Sequence[Path]) -> str:

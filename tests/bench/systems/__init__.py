@@ -54,11 +54,19 @@ def _peer(name: str, module: str, *arguments: str, kept: Kept = Kept.CHANGELOG, 
     return System(name, (*peers.python_command(module), *arguments), _BARE, kept, why_not=peers.why_not_python, **options)
 
 
+def _kafka_streams(name: str, guarantee: str, cache_bytes: str) -> System:
+    command = (*peers.java_command("tidings.bench.StatePerUser"), guarantee, cache_bytes)
+    return System(name, command, _BARE, why_not=peers.why_not_java)
+
+
 TIDINGS = System("tidings", _python("tidings"), _BARE | {"profile_fold", "full_path"})
 NAIVE_FAUST = System("naive_faust", _python("naive_faust"), _BARE, max_events=40_000, may_be_late=True)
 PEERS = (
     System("bare_aiokafka", _python("bare_aiokafka"), _BARE, Kept.NOTHING),
     _peer("bare_confluent_rocksdb", "bare_confluent_rocksdb", kept=Kept.FILE),
+    _kafka_streams("kafka_streams_at_least_once", "at_least_once", "0"),
+    _kafka_streams("kafka_streams_at_least_once_cached", "at_least_once", str(64 << 20)),
+    _kafka_streams("kafka_streams_exactly_once", "exactly_once_v2", "default"),
 )
 
 SYSTEMS: dict[str, System] = {system.name: system for system in (TIDINGS, NAIVE_FAUST, *PEERS)}

@@ -1,4 +1,4 @@
-"""aiokafka alone: fetch and parse every event, keep nothing but the group's offsets. What no Python program on this client can be faster than."""
+"""aiokafka alone: fetch and parse every event, keep nothing but the group's offsets: the limit of what is built on it."""
 
 from __future__ import annotations
 
