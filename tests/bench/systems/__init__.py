@@ -59,11 +59,21 @@ def _kafka_streams(name: str, guarantee: str, cache_bytes: str) -> System:
     return System(name, command, _BARE, why_not=peers.why_not_java)
 
 
+def _user_of_quix_key(key: bytes) -> bytes:
+    """The message's key, a bar, the name within the user's part as JSON."""
+    return key.rpartition(b"|")[0]
+
+
+_QUIX_STATE: dict[str, Any] = {"state_topic": "changelog__{name}--{topic}--default", "user_of_key": _user_of_quix_key}
+
 TIDINGS = System("tidings", _python("tidings"), _BARE | {"profile_fold", "full_path"})
 NAIVE_FAUST = System("naive_faust", _python("naive_faust"), _BARE, max_events=40_000, may_be_late=True)
 PEERS = (
     System("bare_aiokafka", _python("bare_aiokafka"), _BARE, Kept.NOTHING),
     _peer("bare_confluent_rocksdb", "bare_confluent_rocksdb", kept=Kept.FILE),
+    _peer("quix_streams_at_least_once", "quix_streams", "at-least-once", **_QUIX_STATE),
+    _peer("quix_streams_exactly_once", "quix_streams", "exactly-once", **_QUIX_STATE),
+    _peer("bytewax", "bytewax", kept=Kept.FILE),
     _kafka_streams("kafka_streams_at_least_once", "at_least_once", "0"),
     _kafka_streams("kafka_streams_at_least_once_cached", "at_least_once", str(64 << 20)),
     _kafka_streams("kafka_streams_exactly_once", "exactly_once_v2", "default"),
