@@ -15,6 +15,10 @@ from typing import Any
 from app.engine import Unit
 
 
+#: Users in one round: a worker that comes and goes ranks at least these, and what caused them need not be read again by the next.
+MAX_ROUND_USERS = 256
+
+
 class Round:
     """Users who became dirty one shortly after another."""
 
@@ -75,6 +79,8 @@ class DirtyUsers:
 
     def _newest(self) -> Round:
         now = self._clock()
-        if not self._rounds or now - self._rounds[-1].since >= self.span_seconds:
-            self._rounds.append(Round(now))
-        return self._rounds[-1]
+        newest = self._rounds[-1] if self._rounds else None
+        if newest is None or now - newest.since >= self.span_seconds or len(newest.users) >= MAX_ROUND_USERS:
+            newest = Round(now)
+            self._rounds.append(newest)
+        return newest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.engine.commit import Unit
-from app.streams.dirty_users import DirtyUsers
+from app.streams.dirty_users import MAX_ROUND_USERS, DirtyUsers
 from tests.agents.worlds import NEIGHBOURS, DictState
 
 
@@ -56,3 +56,15 @@ async def test_who_becomes_dirty_after_the_round_was_taken_is_ranked_again() -> 
     assert waiting.oldest is not taken
     assert after.holds == [waiting.oldest.ranked]
     assert taken.users == {b"anna": 1}
+
+
+async def test_a_round_is_full_at_some_time_and_is_seen_through_before_the_next_one_is_ranked() -> None:
+    waiting, early, late = DirtyUsers(10.0, Clock()), new_unit(), new_unit()
+    for number in range(MAX_ROUND_USERS):
+        waiting.add(early, b"%d" % number, number)
+    waiting.add(late, b"0", MAX_ROUND_USERS)
+    waiting.add(late, b"anna", MAX_ROUND_USERS + 1)
+
+    first, second = waiting
+    assert (len(first.users), second.users) == (MAX_ROUND_USERS, {b"anna": MAX_ROUND_USERS + 1})
+    assert (early.holds, late.holds) == ([first.ranked], [first.ranked, second.ranked])
