@@ -348,6 +348,14 @@ class EngineApp(faust.App):
         told = self.reader.end(tp) if self.reader is not None and tp in self.reader.partitions else None
         return told or self.ends_at_take_over.get(tp)
 
+    def began(self, topic: str, partition: int) -> tuple[int, int] | None:
+        """An offset of a source partition that is read here, and a moment, in ms since 1970, at which its log ended there or before: that
+        of the first record of the batch handed out last, which was not in the log before it was made.
+        """
+        tp = TP(topic, partition)
+        began = self.reader.began(tp) if self.reader is not None else None
+        return None if began is None else (began[0], min(began[1], time.time_ns() // 1_000_000))
+
     def lags(self) -> dict[tuple[str, int], int]:
         """Records not yet handed to the agents, for each source partition read here."""
         if (reader := self.reader) is None:

@@ -39,11 +39,24 @@ class LogEnds:
     def note(self, tp: TP, end: int, at_ms: int) -> None:
         """The log ended there at that moment. What contradicts later knowledge is left out: some brokers understate an end."""
         ends = self._ends.setdefault(tp, deque(maxlen=MAX_ENDS))
-        if ends and (end < ends[-1][0] or at_ms < ends[-1][1]):
+        if ends and end < ends[-1][0]:
+            self._note_late(ends, end, at_ms)
+            return
+        if ends and at_ms < ends[-1][1]:
             return
         if ends and end == ends[-1][0]:
             ends.pop()
         ends.append((end, at_ms))
+
+    def _note_late(self, ends: deque[tuple[int, int]], end: int, at_ms: int) -> None:
+        """Of what was before the latest that is known."""
+        index = bisect_right(ends, end, key=lambda entry: entry[0])
+        if at_ms > ends[index][1] or (index and at_ms <= ends[index - 1][1]):
+            return
+        if index and ends[index - 1][0] == end:
+            ends[index - 1] = (end, at_ms)
+        elif len(ends) < MAX_ENDS:
+            ends.insert(index, (end, at_ms))
 
     def lag(self, tp: TP, next_offset: int) -> int | None:
         """Records between an offset and the last known end; None when none is known."""

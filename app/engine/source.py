@@ -67,6 +67,8 @@ class SourceReader:
         self._paused: set[TP] = set()
         #: Of the last record handed out, in ms since 1970.
         self._timestamps: dict[TP, int] = {}
+        #: Offset and timestamp of the first record of the batch handed out last.
+        self._began: dict[TP, tuple[int, int]] = {}
         self._room = asyncio.Event()
         self._consumer = aiokafka.AIOKafkaConsumer(
             **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
@@ -100,6 +102,10 @@ class SourceReader:
         place = aiokafka.TopicPartition(tp.topic, tp.partition)
         end, at_ms = self._consumer.highwater(place), self._consumer.last_poll_timestamp(place)
         return None if end is None or at_ms is None else (end, at_ms)
+
+    def began(self, tp: TP) -> tuple[int, int] | None:
+        """Offset and timestamp (ms since 1970) of the first record of the batch handed out last; None before the first batch."""
+        return self._began.get(tp)
 
     def delay_ms(self, tp: TP, now_ms: int) -> int:
         """How old the last record handed out was at ``now_ms``; 0 before the first, and when all was handed out."""
@@ -191,6 +197,7 @@ class SourceReader:
             self._taken[tp] = end
         self._positions[tp] = chunk[-1].offset + 1
         self._timestamps[tp] = chunk[-1].timestamp
+        self._began[tp] = chunk[0].offset, chunk[0].timestamp
         if tp in self._paused and not self._is_well_stocked(tp):
             self._paused.discard(tp)
             self._consumer.resume(aiokafka.TopicPartition(tp.topic, tp.partition))

@@ -89,8 +89,11 @@ class TableViews:
         except NotOwnedError:
             return None
         next_offset, tp, is_active = next_offset_of(raw), TP(topic, partition), partition in table.owned
-        if is_active and (known := self._app.end(topic, partition)) is not None:
-            self._ends.note(tp, *known)
+        if is_active:
+            # Who has just come and is behind knows of no end that it has reached; it does know when the records were made that it applies.
+            for known in (self._app.end(topic, partition), self._app.began(topic, partition)):
+                if known is not None:
+                    self._ends.note(tp, *known)
         current_to_ms, is_followed = self._ends.current_to_ms(tp, next_offset), True
         if not is_active:
             recovery = self._app.tables.recovery

@@ -30,6 +30,28 @@ def test_an_end_that_is_understated_or_comes_late_changes_nothing() -> None:
     assert (ends.current_to_ms(EVENTS, 10), ends.lag(EVENTS, 10)) == (2000, 0)
 
 
+def test_of_what_was_before_the_latest_end_is_learnt_too_as_long_as_it_fits() -> None:
+    ends = LogEnds()
+    ends.note(EVENTS, 100, 9000)
+    assert ends.current_to_ms(EVENTS, 60) is None, "whoever has just come is behind"
+    ends.note(EVENTS, 50, 4000)
+    assert (ends.current_to_ms(EVENTS, 60), ends.lag(EVENTS, 60), ends.current_to_ms(EVENTS, 49)) == (4000, 40, None)
+    ends.note(EVENTS, 70, 5000)
+    ends.note(EVENTS, 60, 9500)
+    ends.note(EVENTS, 65, 3000)
+    assert [ends.current_to_ms(EVENTS, offset) for offset in (60, 65, 70, 100)] == [4000, 4000, 5000, 9000]
+    ends.note(EVENTS, 70, 6000)
+    assert ends.current_to_ms(EVENTS, 70) == 6000
+
+
+def test_what_is_learnt_late_is_bounded_too() -> None:
+    ends = LogEnds()
+    for n in range(MAX_ENDS):
+        ends.note(EVENTS, 10 * n, 10 * n)
+    ends.note(EVENTS, 10 * MAX_ENDS - 15, 10 * MAX_ENDS - 15)
+    assert ends.current_to_ms(EVENTS, 0) == 0
+
+
 def test_what_is_remembered_is_bounded() -> None:
     ends = LogEnds()
     for n in range(MAX_ENDS + 50):
