@@ -74,6 +74,7 @@ PEERS = (
     _peer("quix_streams_at_least_once", "quix_streams", "at-least-once", **_QUIX_STATE),
     _peer("quix_streams_exactly_once", "quix_streams", "exactly-once", **_QUIX_STATE),
     _peer("bytewax", "bytewax", kept=Kept.FILE),
+    _peer("pathway", "pathway", kept=Kept.FILE),
     _kafka_streams("kafka_streams_at_least_once", "at_least_once", "0"),
     _kafka_streams("kafka_streams_at_least_once_cached", "at_least_once", str(64 << 20)),
     _kafka_streams("kafka_streams_exactly_once", "exactly_once_v2", "default"),

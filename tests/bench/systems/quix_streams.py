@@ -1,4 +1,4 @@
-"""Quix Streams as its documentation has it: a stateful update of each message, under the guarantee that is named first on the command line."""
+"""Quix Streams as its documentation has it: a stateful update of each message, under the guarantee that is its first argument."""
 
 from __future__ import annotations
 
