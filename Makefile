@@ -18,7 +18,7 @@ BUF_VERSION := 1.75.0
 BUF := build/buf/node_modules/.bin/buf
 PROTOS = $(shell cd proto && find tidings -name '*.proto' | sort)
 
-.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest chaos simulate fuzz bench browser clean
+.PHONY: help setup run test lint proto proto-check proto-baseline kafka test-kafka test-long test-rest chaos simulate fuzz bench bench-peers browser clean
 
 help: ## Say what there is.
 	@echo "Tidings: a live profile and product recommendations for every email subscriber."
@@ -107,9 +107,12 @@ $(BUF): Makefile
 kafka: $(READY) ## A local Apache Kafka in the foreground (Java 17 and Maven; PORT=9092, NODES=1).
 	@exec $(BIN)/python -m tests.brokers.apache_kafka --port $(or $(PORT),9092) --nodes $(or $(NODES),1)
 
-bench: $(READY) ## Measure on Apache Kafka: prints a table, writes build/bench.json.
+bench: $(READY) bench-peers ## Measure on Apache Kafka beside other systems: prints tables, writes build/bench.json and build/bench.png.
 	@mkdir -p build
 	$(BIN)/python -m tests.bench
+
+bench-peers: $(READY) ## Install the other systems of `make bench` into build/bench-peers (1.5 GB; Java needs the JDK).
+	@$(BIN)/python -m tests.bench.peers
 
 browser:
 	@if ! command -v chromedriver >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: measure, print the tables, write build/bench.json."""
+"""``python -m tests.bench``: measure, print the tables, write build/bench.json and build/bench.png."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from tests.bench.harness import PARTITIONS, BenchError, Cores, Harness, Measured
 from tests.bench.latency import Plan, measure_latency
 from tests.bench.path import JOBS as PATH_JOBS
 from tests.bench.path import PathRuns
+from tests.bench.plot import draw
 from tests.bench.ranking import RankingPlan, measure_ranking, why_not
 from tests.bench.results import BARE, Key, Results
-from tests.bench.systems import SYSTEMS, TIDINGS, System
+from tests.bench.systems import NAIVE_FAUST, SYSTEMS, TIDINGS, System
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
@@ -83,10 +84,11 @@ class Bench:
         self._sizes = sizes
         self._jobs = jobs
         self._pairs = pairs
-        self._systems = systems
         self._console = console
         self._path = PathRuns(harness, *sizes.path)
         self.results = Results(harness.cores)
+        self.results.left_out = {system.name: reason for system in systems if (reason := system.why_not())}
+        self._systems = [system for system in systems if system.name not in self.results.left_out]
         self.failed = ""
 
     async def run(self) -> None:
@@ -104,6 +106,8 @@ class Bench:
                 figures = f"{run.events_per_second:,.0f} events/s, {run.cpu_us_per_event:,.1f} µs CPU/event"
                 self._console.print(f"{what}: {figures}", soft_wrap=True)
 
+            for name, reason in self.results.left_out.items() if BARE in self._jobs else ():
+                self._console.print(f"{name} is left out: {reason}", soft_wrap=True)
             if BARE in self._jobs:
                 for users, events in self._sizes.bare:
                     say(f"filling a topic: {events:,} events of {users:,} users")
@@ -148,11 +152,13 @@ class Bench:
                 progress.advance(task)
 
     def _turns(self) -> list[_Turn]:
-        """A round: every job of ours right after the other systems, and right before them, so that what it is held against was measured
-        on the machine as it was then.
+        """A round: a run of ours right before and right after every run of another system, so that what it is held against was measured
+        on the machine as it was then. The profile jobs are held against naive Faust's bare one.
         """
         turns: list[_Turn] = []
-        others = [system for system in self._systems if system.name != TIDINGS.name]
+        naive = [system for system in self._systems if system.name == NAIVE_FAUST.name]
+        others = [system for system in self._systems if system.name not in (TIDINGS.name, NAIVE_FAUST.name)]
+        ours = [system for system in self._systems if system.name == TIDINGS.name]
         for users, events in self._sizes.bare if BARE in self._jobs else ():
             workload = BareEvents(users, events, PARTITIONS)
 
@@ -161,11 +167,12 @@ class Bench:
                     Key(BARE, users, system.name), lambda: self._harness.run_bare(system, BARE, _topic(users), workload, users)
                 )
 
-            turns += map(bare, others)
-            if len(others) < len(self._systems):
-                turns += [bare(TIDINGS), *map(bare, others[::-1])]
+            turns += map(bare, [*naive, *ours])
+            for other in others:
+                turns += map(bare, [other, *ours])
+            turns += map(bare, naive if ours else [])
             if users == self._path.users:
-                turns += [turn for path in self._path_turns() for turn in (path, *map(bare, others))]
+                turns += [turn for path in self._path_turns() for turn in (path, *map(bare, naive))]
         return turns if BARE in self._jobs else self._path_turns()
 
     def _path_turns(self) -> list[_Turn]:
@@ -226,7 +233,8 @@ def main() -> None:
     aside.write_text(json.dumps(results.as_json(), indent=1) + "\n")
     aside.replace(options.output)
     results.print(console)
-    console.print(f"written to {options.output}")
+    draw(results.as_json(), picture := options.output.with_suffix(".png"))
+    console.print(f"written to {options.output}" + (f", drawn in {picture}" if picture.exists() else ""))
     if failed:
         sys.exit(failed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,13 @@ def why_not_java() -> str:
     if shutil.which("java") is None:
         return "there is no java"
     return _why_not(JAVA, _JAVA_SOURCES)
+
+
+def versions() -> dict[str, str]:
+    """Of the peers, as they are pinned."""
+    pinned = dict(line.split("==") for line in _REQUIREMENTS.read_text().splitlines() if "==" in line)
+    (kafka_streams,) = re.findall(r"<artifactId>kafka-streams</artifactId>\s*<version>([\d.]+)<", _JAVA_SOURCES[0].read_text())
+    return {name: pinned[name] for name in ("quixstreams", "bytewax", "pathway", "confluent-kafka")} | {"kafka-streams": kafka_streams}
 
 
 def python_command(module: str) -> tuple[str, ...]:

@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--events-per-user", type=float, default=2.0)
     parser.add_argument("--times", type=int, default=1, help="write each user's state under so many names (default 1)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the broker is a child, and is ended on the way out
     with tempfile.TemporaryDirectory(prefix="tidings-recovery-") as directory:
         asyncio.run(measure(options.users, options.events_per_user, options.times, Path(directory)))
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import peers
 from tests.bench.catalog import CatalogFigures, catalog_table
 from tests.bench.deliveries import DeliveryFigures, deliveries_table
 from tests.bench.harness import Cores, Measured
@@ -32,8 +33,21 @@ class Key(NamedTuple):
     system: str
 
 
-#: How many times naive Faust's bare job Tidings must manage.
-BARS = {Key(BARE, 10_000, "tidings"): 40.0, Key(BARE, 1_000_000, "tidings"): 25.0, Key("full_path", 10_000, "tidings"): 3.0}
+#: How many times another system's bare job Tidings must manage: its job, users, the other system.
+BARS = {
+    (BARE, 10_000, "naive_faust"): 60.0,
+    (BARE, 10_000, "quix_streams_at_least_once"): 2.5,
+    (BARE, 10_000, "bytewax"): 2.5,
+    (BARE, 10_000, "pathway"): 1.8,
+    (BARE, 10_000, "kafka_streams_exactly_once"): 2.0,
+    (BARE, 10_000, "kafka_streams_at_least_once_cached"): 1.0,
+    (BARE, 10_000, "bare_aiokafka"): 0.45,
+    (BARE, 1_000_000, "naive_faust"): 25.0,
+    (BARE, 1_000_000, "kafka_streams_at_least_once_cached"): 1.5,
+    (BARE, 1_000_000, "quix_streams_at_least_once"): 2.5,
+    ("profile_fold", 10_000, "naive_faust"): 20.0,
+    ("full_path", 10_000, "naive_faust"): 8.0,
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class Ratio:
 
     @property
     def at_least(self) -> float | None:
-        return BARS.get(self.one) if self.other.system == "naive_faust" else None
+        return BARS.get((self.one.job, self.one.users, self.other.system))
 
 
 @dataclass
@@ -62,6 +76,8 @@ class Results:
     catalog: CatalogFigures | None = None
     ranking: RankingRun | None = None
     deliveries: DeliveryFigures | None = None
+    #: Systems that could not be run here, and why.
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def samples(self) -> dict[Key, list[Measured]]:
         found: dict[Key, list[Measured]] = {}
@@ -70,20 +86,20 @@ class Results:
         return found
 
     def ratios(self) -> list[Ratio]:
-        """Tidings against every other system's bare job with as many users: each run of ours over the mean of theirs right before and
-        right after it, for the machine's speed drifts.
+        """Tidings against every other system's bare job with as many users: each run of ours that stands beside one of theirs, over the
+        mean of those right before and right after it, for the machine's speed drifts.
         """
         keys = list(self.samples())
         found: list[Ratio] = []
         for one in (key for key in keys if key.system == TIDINGS.name):
             for other in (key for key in keys if key.system != TIDINGS.name and key.job == BARE and key.users == one.users):
-                theirs = [place for place, run in enumerate(self.runs) if _key(run) == other]
                 pairs = []
                 for place, run in enumerate(self.runs):
-                    if _key(run) == one:
-                        around = [*[p for p in theirs if p < place][-1:], *[p for p in theirs if p > place][:1]]
-                        pairs.append(run.events_per_second / mean(self.runs[p].events_per_second for p in around))
-                found.append(Ratio(one, other, pairs))
+                    beside = [self.runs[p] for p in (place - 1, place + 1) if 0 <= p < len(self.runs) and _key(self.runs[p]) == other]
+                    if _key(run) == one and beside:
+                        pairs.append(run.events_per_second / mean(their.events_per_second for their in beside))
+                if pairs:
+                    found.append(Ratio(one, other, pairs))
         return found
 
     def stage_costs(self) -> Iterator[tuple[Stage, float, float]]:
@@ -132,6 +148,7 @@ class Results:
             "catalog": self.catalog.as_json() if self.catalog else None,
             "ranking": self.ranking.as_json() if self.ranking else None,
             "deliveries": self.deliveries.as_json() if self.deliveries else None,
+            "left_out": self.left_out,
             "machine": self.machine(),
         }
 
@@ -139,6 +156,7 @@ class Results:
         return {
             "platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version(), "pinned": self.cores.pinned,
             **{package: version(package) for package in ("faust-streaming", "aiokafka", "rocksdict", "protobuf", "uvloop")},
+            "peers": peers.versions(),
         }
 
     def print(self, console: Console) -> None:

@@ -6,17 +6,20 @@ import filecmp
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.bench import ranking
+from tests.bench.__main__ import Bench, Sizes
 from tests.bench.broker import create_topic, fill
 from tests.bench.harness import BenchError, Cores, Harness, Measured
 from tests.bench.proto.bench_pb2 import UserState
-from tests.bench.protocol import Assignment, Report
-from tests.bench.results import Results
-from tests.bench.systems import PEERS, SYSTEMS
+from tests.bench.protocol import Assignment, Report, read_state, write_state
+from tests.bench.results import Key, Ratio, Results
+from tests.bench.systems import PEERS, SYSTEMS, Kept, System
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents, Record, ShopEvents, positions_of
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
@@ -31,6 +34,7 @@ def test_a_quick_run_measures_every_job_of_every_system_and_writes_it_down(apach
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     written = json.loads(output.read_text())
+    assert output.with_suffix(".png").stat().st_size > 10_000
     runs = {(run["job"], run["users"], run["system"]): run for run in written["runs"]}
     assert set(runs) == {
         ("state_per_user", 200, "tidings"), ("state_per_user", 200, "naive_faust"), ("state_per_user", 2_000, "tidings"),
@@ -125,3 +129,55 @@ def test_a_run_is_held_against_those_right_before_and_after_it_with_as_many_user
     results.runs += [Measured("state_per_user", users, system, 100, rate, 1.0, 1, {}) for users, system, rate in sequence]
     (ratio,) = results.ratios()
     assert (ratio.one.users, ratio.other.users, ratio.pairs) == (5, 5, [10.0, 6.0])
+
+
+def test_a_run_is_not_held_against_one_that_was_made_at_another_time() -> None:
+    results = Results(Cores(frozenset(), frozenset(), False))
+    sequence = [("bytewax", 25.0), ("tidings", 100.0), ("pathway", 50.0), ("tidings", 150.0)]
+    results.runs += [Measured("state_per_user", 10_000, system, 100, rate, 1.0, 1, {}) for system, rate in sequence]
+    found = {ratio.other.system: (ratio.pairs, ratio.at_least) for ratio in results.ratios()}
+    assert found == {"bytewax": ([4.0], 2.5), "pathway": ([2.0, 3.0], 1.8)}
+
+
+@pytest.mark.parametrize(
+    ("job", "users", "system", "at_least"),
+    [("state_per_user", 10_000, "naive_faust", 60), ("full_path", 10_000, "naive_faust", 8), ("state_per_user", 5, "naive_faust", None)],
+)
+def test_a_bar_is_of_its_job_its_users_and_the_other_system(job: str, users: int, system: str, at_least: float | None) -> None:
+    assert Ratio(Key(job, users, "tidings"), Key("state_per_user", users, system), [1.0]).at_least == at_least
+
+
+def test_the_systems_are_those_that_are_promised() -> None:
+    assert list(SYSTEMS) == [
+        "tidings", "naive_faust", "bare_aiokafka", "bare_confluent_rocksdb", "quix_streams_at_least_once", "quix_streams_exactly_once",
+        "bytewax", "pathway", "kafka_streams_at_least_once", "kafka_streams_at_least_once_cached", "kafka_streams_exactly_once",
+    ]
+
+
+async def test_a_round_has_a_run_of_ours_on_both_sides_of_every_peer_and_leaves_out_what_cannot_run(tmp_path: Path) -> None:
+    cannot = System("absent", (), frozenset({"state_per_user"}), why_not=lambda: "it is not installed")
+    harness = Harness("127.0.0.1:1", Cores(frozenset(), frozenset(), False), tmp_path)
+    chosen = [SYSTEMS[name] for name in ("tidings", "naive_faust", "bare_aiokafka", "bytewax")]
+    chosen = [replace(system, why_not=str) for system in chosen]
+    bench = Bench(harness, Sizes(bare=((10, 20),)), jobs=["state_per_user"], pairs=1, systems=[*chosen, cannot], console=Console())
+    assert [turn.key.system for turn in bench._turns()] == [
+        "naive_faust", "tidings", "bare_aiokafka", "tidings", "bytewax", "tidings", "naive_faust",
+    ]
+    assert bench.results.left_out == {"absent": "it is not installed"}
+
+
+def test_a_state_that_was_written_to_a_file_is_read_back(tmp_path: Path) -> None:
+    state = {b"": b"empty key", b"user-1": b"", b"user-2": b"\x00" * 300}
+    write_state(str(tmp_path / "state"), state.items())
+    assert read_state(tmp_path / "state") == state
+
+
+@pytest.mark.kafka
+async def test_a_system_that_keeps_nothing_must_have_seen_every_event(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    workload = BareEvents(5, 10, 4)
+    harness = Harness(apache_kafka.bootstrap_servers, Cores(frozenset(), frozenset(), False), tmp_path)
+    await harness.prepare("bench-unseen", workload)
+    blind = "print('RESULT {\"events\": 10, \"seconds\": 1, \"cpu_seconds\": 1, \"peak_rss_bytes\": 1, \"positions\": {}}')"
+    system = System("blind", (sys.executable, "-c", blind), frozenset({"state_per_user"}), Kept.NOTHING)
+    with pytest.raises(BenchError, match="saw 10 of 10 events, their times sum up to None"):
+        await harness.run_bare(system, "state_per_user", "bench-unseen", workload, 5)
