@@ -2,7 +2,7 @@
 
 What is real: EngineApp's way from a batch to its acknowledgement and through generations, Committer, PartitionState, Recovery, the agents,
 RankUsers, the outbox store and its scan, Deliverer with all that it is made of. What stands in: the broker and its clients (world.py,
-stand_ins.py), RocksDB (a dict), Faust's streams (a queue for each source topic).
+broker_clients.py), RocksDB (a dict), Faust's streams (a queue for each source topic).
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
+from tests.simulation.broker_clients import Gate
 from tests.simulation.flaws import Flaws
-from tests.simulation.stand_ins import Gate, SimApp, SimDatabase, SimShares, SimTable
+from tests.simulation.stand_ins import SimApp, SimDatabase, SimShares, SimTable
 from tests.simulation.targets import SimClient, Targets
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.world import World
@@ -228,6 +229,11 @@ class Process:
             return False
         group = self.world.group
         return self not in group.members or (group.is_rebalancing and not self.is_rejoining)
+
+    @property
+    def reader_runs(self) -> bool:
+        """Whether it has recovered, and works."""
+        return self.app.reader is not None and bool(self.app.reader.positions)
 
     @property
     def was_replaced(self) -> bool:

@@ -10,16 +10,19 @@ from typing import Any
 from faust.types import TP
 
 from app.errors import BrokerError, FencedError, ProduceError
+from tests.simulation.broker_clients import Gate
 from tests.simulation.flaws import Flaws
 from tests.simulation.oracle import compare
 from tests.simulation.process import Process
 from tests.simulation.script import record_of
-from tests.simulation.stand_ins import Gate, SimDatabase
+from tests.simulation.stand_ins import SimDatabase
 from tests.simulation.targets import Exchange, Receiver, Targets
 from tests.simulation.world import SESSION_MS, World
 
-#: Steps in calm after which a run counts as stuck; runs take some hundred.
-MAX_CALM_STEPS = 5_000
+#: Rounds in calm after which a run counts as stuck; runs take up to 150.
+MAX_CALM_ROUNDS = 500
+#: Of one process at once; it comes to rest after some dozens.
+MOST_CALLBACKS = 300
 NO_FLAWS = Flaws()
 #: After so long every share that has grown was published (process.py).
 SHARES_MS = 5_100
@@ -48,14 +51,20 @@ class Simulation:
         self.world = World(random, random.choice([1, 1, 2, 3]))
         self.targets = Targets(self.world)
         self.workers = [Worker(f"w{n}", random.randint(-MAX_SKEW_MS, MAX_SKEW_MS)) for n in range(random.choice([1, 2, 2, 2, 3]))]
+        #: Who may do something: the workers, and the world.
+        self._places: list[Worker | None] = [*self.workers, None]
         self.is_calm = False
-        self._records_left = random.randint(3, 12)
+        #: How often somebody does all that can be done, and not one step.
+        self._haste = random.choice([0.0, 0.2, 0.4])
+        self._records_left = random.randint(4, 20)
         self._number = 0
-        self._fault_rate = random.choice([0.01, 0.03, 0.06])
+        self._fault_rate = random.choice([0.01, 0.03])
         #: Of an effect upon the world, that whoever asked for it dies with it.
-        self._crash_rate = random.choice([0.0, 0.03, 0.1])
+        self._crash_rate = random.choice([0.0, 0.03, 0.08])
+        #: That whoever is about to write, or to send, is frozen or cut off, and replaced.
+        self._freeze_rate = random.choice([0.0, 0.02, 0.04])
         #: Writes of processes that are dead: they arrive yet, or never.
-        self._orphans: list[Gate] = []
+        self._orphans: list[tuple[Process, Gate]] = []
         #: Dead, but not to be collected before the end: nothing of theirs may run, not even what is to run at the end of a coroutine.
         self._graveyard: list[Process] = []
         self._idle_looks = 0
@@ -67,7 +76,7 @@ class Simulation:
     def run(self) -> None:
         """Raises AssertionError, or what the code under test raised, when something does not hold."""
         self._begin()
-        for _ in range(self.random.randint(40, 200)):
+        for _ in range(self.random.randint(40, 160)):
             self._step()
         self._calm_down()
         self._go_on_until_quiet()
@@ -79,14 +88,14 @@ class Simulation:
     def _begin(self) -> None:
         """Everybody joins in peace, and some records come: what can go wrong before anything is done goes wrong later, too."""
         later, self._records_left, self.is_calm = self._records_left, self.random.choice([0, 1, 3]), True
-        for _ in range(self.random.choice([0, 100, 200, 200])):
-            if not self._step() and self._is_quiet():
+        for _ in range(self.random.choice([0, 20, 50, 50])):
+            if not self._round() and self._is_quiet():
                 break
         self._records_left, self.is_calm = later, False
 
     def _go_on_until_quiet(self) -> None:
-        for _ in range(MAX_CALM_STEPS):
-            if not self._step():
+        for _ in range(MAX_CALM_ROUNDS):
+            if not self._round():
                 if self._is_quiet():
                     return
                 self._wait_long()
@@ -107,22 +116,42 @@ class Simulation:
 
     # Steps ------------------------------------------------------------------------------------------------------------------
 
-    def _step(self) -> bool:
-        """False: there was nothing to do, but to wait."""
+    def _step(self) -> None:
         self.world.steps += 1
-        if not self.is_calm and self.random.random() < self._fault_rate:
-            faults = self._faults()
-            if faults:
-                act, first, second = self.random.choice(faults)
-                act(first, second)
-        elif not ((self.is_calm or self.random.random() < 0.5) and self._run_somebody()):
+        lot, steps = self.random.random(), list[Step]()
+        if self.random.random() < self._fault_rate:
+            steps = self._faults()
+        elif lot < self._haste:
+            self._do_all(self.random.choice(self._places))
+        elif lot > 0.6 or not self._run_somebody():
             steps = self._steps()
-            if not steps:
-                return False
+        if steps:
             act, first, second = self.random.choice(steps)
             act(first, second)
         self._look()
-        return True
+
+    def _round(self) -> bool:
+        """In calm; False: there is nothing to do, but to wait."""
+        is_busy = False
+        for worker in self.random.sample(self._places, len(self._places)):
+            self.world.steps += 1
+            is_busy |= self._do_all(worker)
+            self._look()
+        return is_busy
+
+    def _do_all(self, worker: Worker | None) -> bool:
+        """All that somebody can do at once; False: nothing."""
+        process = None if worker is None else worker.process
+        is_busy = process is not None and not process.is_paused and process.loop.has_ready
+        if is_busy:
+            assert process is not None
+            process.loop.run(MOST_CALLBACKS)
+            self._look()
+        for act, first, second in self._steps_of(worker):
+            if act != self._wait and act != self._run and (process is None or not process.is_dead):
+                act(first, second)
+                is_busy = True
+        return is_busy
 
     def _run_somebody(self) -> bool:
         ready = [w.process for w in self.workers if w.process is not None and not w.process.is_paused and w.process.loop.has_ready]
@@ -150,33 +179,37 @@ class Simulation:
 
     def _steps(self) -> list[Step]:
         """What somebody, drawn by lot, may do next without anybody's fault."""
-        places: list[Worker | None] = [*self.workers, None]
-        for worker in self.random.sample(places, len(places)):
-            steps: list[Step] = []
-            if worker is None:
-                self._add_steps_of_the_world(steps)
-            elif worker.process is None:
-                steps.append((self._start, worker, None))
-            else:
-                self._add_steps_of(worker.process, steps)
-            if steps:
+        for worker in self.random.sample(self._places, len(self._places)):
+            if steps := self._steps_of(worker):
                 return steps
         return []
+
+    def _steps_of(self, worker: Worker | None) -> list[Step]:
+        """None: of the world."""
+        steps: list[Step] = []
+        if worker is None:
+            self._add_steps_of_the_world(steps)
+        elif worker.process is None:
+            steps.append((self._start, worker, None))
+        else:
+            self._add_steps_of(worker.process, steps)
+        return steps
 
     def _add_steps_of_the_world(self, steps: list[Step]) -> None:
         for receiver, exchange in self.targets.exchanges:
             if exchange.response is None:
-                steps.append((self._arrive, receiver, exchange))
+                if not exchange.is_late or self.is_calm or exchange.process.was_replaced:
+                    steps.append((self._arrive, receiver, exchange))
             elif not exchange.process.is_paused:
                 steps.append((self._answer, receiver, exchange))
-        steps += [(self._land, orphan, None) for orphan in self._orphans]
-        if self._records_left and self.random.random() < 0.5:
+        steps += [(self._land, process, gate) for process, gate in self._orphans if self._may_go_on(process, gate)]
+        if self._records_left:
             steps.append((self._write, None, None))
         if not self.is_calm:
             steps.append((self._wait, None, None))
 
     def _add_steps_of(self, process: Process, steps: list[Step]) -> None:
-        gates = [gate for gate in process.gates if not (process.is_paused and gate.has_happened) and gate.is_open()]
+        gates = [gate for gate in process.gates if gate.is_open() and self._may_go_on(process, gate)]
         if len(gates) > 1 and not process.is_paused and (self.is_calm or self.random.random() < 0.6):
             steps.append((self._open_all, process, None))
         else:
@@ -185,7 +218,7 @@ class Simulation:
             if process.was_replaced:
                 steps.append((self._resume, process, None))
             return
-        if process.loop.has_ready:
+        if process.loop.has_ready and not self.is_calm:
             steps += [(self._run, process, None)] * 3
         if process.is_assigned:
             steps.append((self._assign, process, None))
@@ -201,10 +234,12 @@ class Simulation:
         if process.app.consumer.may_commit and not process.is_rejoining:
             steps.append((self._commit, process, None))
 
+    def _may_go_on(self, process: Process, gate: Gate) -> bool:
+        return not (process.is_paused and gate.has_happened) and (not gate.is_late or self.is_calm or process.was_replaced)
+
     def _run(self, process: Process, _: None) -> None:
         """Its event loop goes round: to where nothing is ready, or not so far."""
-        most = 1_000 if self.is_calm or self.random.random() < 0.6 else self.random.randint(1, 12)
-        process.loop.run(most)
+        process.loop.run(MOST_CALLBACKS if self.random.random() < 0.6 else self.random.randint(1, 12))
 
     def _open(self, process: Process, gate: Gate) -> None:
         """The world does what it was asked, or answers, or both, or neither."""
@@ -214,8 +249,8 @@ class Simulation:
                 self._land_or_not(gate)
             return
         lot = 1.0 if self.is_calm else self.random.random()
-        if gate.label.startswith("connects") and lot < self._crash_rate and len(self.workers) > 1:
-            self._replace(process, None)  # about to send
+        if lot < self._freeze_rate * gate.dearness and not gate.has_happened and process.reader_runs and len(self.workers) > 1:
+            self._replace(process, None)  # about to write, or to send
             return
         if not gate.has_happened:
             if gate.is_write and lot < 0.006:
@@ -228,8 +263,7 @@ class Simulation:
                 return
             gate.has_happened = True
             self.world.note(process.name, gate.label)
-            dearness = 3 if gate.label.startswith("commits") else 1
-            if gate.is_write and not self.is_calm and self.random.random() < self._crash_rate * dearness:
+            if gate.is_write and not self.is_calm and self.random.random() < self._crash_rate * gate.dearness:
                 self._kill(self._worker_of(process), process)
                 return
             if gate.is_write and lot < 0.012:
@@ -242,7 +276,7 @@ class Simulation:
 
     def _open_all(self, process: Process, _: None) -> None:
         """What is asked for at once is mostly answered at once."""
-        gates = [gate for gate in process.gates if gate.is_open()]
+        gates = [gate for gate in process.gates if gate.is_open() and self._may_go_on(process, gate)]
         for gate in self.random.sample(gates, len(gates)):
             if not process.is_dead and gate in process.gates and gate.is_open():
                 self._open(process, gate)
@@ -285,9 +319,9 @@ class Simulation:
         if not exchange.answer.done() and not exchange.process.is_dead:
             exchange.answer.set_result(exchange.response)  # type: ignore[arg-type]  # it has arrived
 
-    def _land(self, orphan: Gate, _: None) -> None:
-        self._orphans.remove(orphan)
-        self._land_or_not(orphan)
+    def _land(self, process: Process, gate: Gate) -> None:
+        self._orphans.remove((process, gate))
+        self._land_or_not(gate)
 
     def _land_or_not(self, gate: Gate) -> None:
         """What was on its way when nobody waited for it any more."""
@@ -299,8 +333,8 @@ class Simulation:
                 self.world.note("nobody", f"too late: {gate.label}: {exc}")
 
     def _write(self, *_: None) -> None:
-        """Somebody does something; or a record comes once more, whoever wrote it."""
-        self._records_left -= 1
+        """Somebody does something."""
+        self._records_left = max(0, self._records_left - 1)
         self._number += 1
         topic, partition, record = record_of(self.random, self._number, self.world.partitions, list(self.targets.receivers))
         self.world.append(topic, partition, [record])
@@ -341,7 +375,10 @@ class Simulation:
         """Memory is gone, the disk stays; what it sent may arrive yet. The coordinator hears nothing more of it."""
         worker.process = None
         process.is_dead = True
-        self._orphans += [gate for gate in process.gates if gate.is_write and not gate.has_happened]
+        for gate in process.gates:
+            if gate.is_write and not gate.has_happened:
+                gate.is_late = self.random.random() < 0.7
+                self._orphans.append((process, gate))
         self._graveyard.append(process)
 
     # Faults -------------------------------------------------------------------------------------------------------------------
@@ -387,7 +424,16 @@ class Simulation:
             self._pause(process, None)
         else:
             self._cut_off(process, None)
-        self._pass_time(SESSION_MS + 1_000)
+            self._write()
+        for gate in process.gates:
+            gate.is_late = self.random.random() < 0.7
+        self._pass_time(SESSION_MS + 1_000 if process.is_paused else self.random.choice([200, SESSION_MS]))
+        others = [worker for worker in self._places if worker is None or worker.process is not process]
+        for _ in range(self.random.choice([0, 20, 40])):
+            self._pass_time(50)
+            for worker in self.random.sample(others, len(others)):
+                self._do_all(worker)
+            self._look()
 
     def _resume(self, process: Process, _: None) -> None:
         if process not in self.world.group.members:
@@ -400,6 +446,7 @@ class Simulation:
         self.counts["cut off"] += 1
         self.world.note(process.name, "is not heard of by the coordinator any more")
         process.is_cut_off = True
+        self._pass_time(self.random.choice([0, 0, SESSION_MS * 2 // 3, SESSION_MS - 1_000, SESSION_MS - 200]))
 
     def _reach(self, process: Process, _: None) -> None:
         self.world.note(process.name, "reaches the coordinator again")

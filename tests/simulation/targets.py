@@ -47,6 +47,8 @@ class Exchange:
         self.deadline_ms = deadline_ms
         self.answer: asyncio.Future[Response | NoResponse] = process.loop.create_future()
         self.response: Response | None = None
+        #: Held up in the network until somebody else has taken over from its author, or the time is up.
+        self.is_late = False
 
 
 class Targets:
@@ -100,6 +102,10 @@ class Receiver:
         for person in people:
             if (wrong := self._what_is_wrong(process, person, deadline_ms)) is not None:
                 self._world.violate(f"{process.name} tells {self.name} about {person['user']}, version {person['version']}: {wrong}")
+        exchange.is_late = bool(people) and not self.is_kind and self._world.random.random() < 0.15
+        if exchange.is_late:
+            self._world.note(self.name, "is slow to be reached, and the group rebalances")
+            self._world.group.rebalance()
         self.exchanges.append(exchange)
         return exchange
 
@@ -203,6 +209,7 @@ class SimClient:
                 if world.random.random() < 0.5:  # otherwise a connection was kept
                     await self._process.through(f"connects to {receiver.name}", lambda: None)
             if not may_send():
+                world.counts["request refused"] += 1
                 return NoResponse(Missing.FORBIDDEN, "no")
             exchange = receiver.write(self._process, request, deadline_ms)
             async with asyncio.timeout_at(deadline_ms / 1000):
