@@ -73,10 +73,11 @@ public final class StatePerUser {
         });
         streams.start();
         allHandled.await();
+        long lastNanos = System.nanoTime();
         streams.close(Duration.ofMinutes(1)); // flushes the cache and the changelog, and commits
         double seconds = (System.nanoTime() - beganNanos) / 1e9;
         double cpuSeconds = (cpuNanos() - beganCpuNanos) / 1e9;
-        report(run, seconds, cpuSeconds);
+        report(run, seconds, cpuSeconds, (System.nanoTime() - lastNanos) / 1e9);
         Runtime.getRuntime().halt(0);
     }
 
@@ -108,9 +109,10 @@ public final class StatePerUser {
         return settings;
     }
 
-    private static void report(JsonNode run, double seconds, double cpuSeconds) throws Exception {
+    private static void report(JsonNode run, double seconds, double cpuSeconds, double closeSeconds) throws Exception {
         ObjectNode report = JSON.createObjectNode();
         report.put("events", handled).put("seconds", seconds).put("cpu_seconds", cpuSeconds).put("peak_rss_bytes", peakRssBytes());
+        report.putObject("extra").put("close_seconds", closeSeconds); // part of the seconds above
         ObjectNode positions = report.putObject("positions");
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", run.get("bootstrap_servers").asText()))) {
             Map<TopicPartition, OffsetAndMetadata> committed =
