@@ -262,7 +262,8 @@ class Simulation:
                 self._refuse(process, gate, exc)
                 return
             gate.has_happened = True
-            self.world.note(process.name, gate.label)
+            if not gate.label.startswith("reads"):  # of which there are many, and they change nothing
+                self.world.note(process.name, gate.label)
             if gate.is_write and not self.is_calm and self.random.random() < self._crash_rate * gate.dearness:
                 self._kill(self._worker_of(process), process)
                 return
