@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--heartbeat-seconds", type=int, default=1)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the broker is a child, and is ended on the way out
     with tempfile.TemporaryDirectory(prefix="tidings-pauses-") as directory:
         asyncio.run(run(options.partitions, options.heartbeat_seconds, Path(directory)))
 
