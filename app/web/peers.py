@@ -26,6 +26,8 @@ MAX_ANSWER_BYTES = 4 * 1024**2
 SILENCE_SECONDS = 1.0
 #: Remembered of; a fleet has fewer workers, but those of a week have had more addresses.
 MAX_SILENT = 256
+#: Between two lines of the log about one of them.
+TELL_SECONDS = 60.0
 _MAX_CONNECTIONS_PER_WORKER = 32
 
 
@@ -39,6 +41,8 @@ class Peers:
         self._session: aiohttp.ClientSession | None = None
         #: Who did not answer, and when they may be asked again.
         self._silent: dict[str, float] = {}
+        #: When the log told last that one could not be asked.
+        self._told: dict[str, float] = {}
 
     async def open(self, _: web.Application) -> AsyncIterator[None]:
         """For ``Application.cleanup_ctx``."""
@@ -65,7 +69,7 @@ class Peers:
     def is_silent(self, url: str) -> None:
         """It was waited for in vain."""
         if url not in self._silent:
-            log.warning("%s does not answer", url)
+            log.debug("%s does not answer in time", url)
             if len(self._silent) >= MAX_SILENT:
                 self._silent.clear()
         self._silent[url] = self._clock() + SILENCE_SECONDS
@@ -85,14 +89,23 @@ class Peers:
                 while chunk := await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body)):
                     body += chunk
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
-            log.debug("cannot ask %s: %s", url, exc or type(exc).__name__)
+            if self._is_news(url):
+                log.warning("cannot ask %s: %s", url, exc or type(exc).__name__)
             self.is_silent(url)
             return try_again("owner-unreachable", "the worker that has the partition does not answer").response()
-        if self._silent.pop(url, None) is not None:
-            log.info("%s answers again", url)
+        self._silent.pop(url, None)
         if len(body) > MAX_ANSWER_BYTES:
             return Problem(502, "owner-failed", "the answer of the worker that has the partition is too large").response()
         return _passed_on(answer.status, answer.headers, body)
+
+    def _is_news(self, url: str) -> bool:
+        """Once a minute for each: whoever is gone is asked every second."""
+        if (now := self._clock()) - self._told.get(url, -TELL_SECONDS) < TELL_SECONDS:
+            return False
+        if len(self._told) >= MAX_SILENT:
+            self._told.clear()
+        self._told[url] = now
+        return True
 
 
 def _passed_on(status: int, headers: Mapping[str, str], body: bytes) -> web.Response:

@@ -82,7 +82,9 @@ class Balancer:
 class Readers:
     """``per_second`` on average; when each begins, as strangers come (Poisson), and what it reads is drawn from ``seed``."""
 
-    def __init__(self, urls: Sequence[str], paths: Sequence[str], per_second: float, token: str, seed: int = 1) -> None:
+    def __init__(
+        self, urls: Sequence[str], paths: Sequence[str], per_second: float, token: str, seed: int = 1, *, try_seconds: float = TRY_SECONDS
+    ) -> None:
         self.reads: list[Read] = []
         #: What was said instead of an answer, tries that another worker made good included.
         self.problems: Counter[str] = Counter()
@@ -91,6 +93,7 @@ class Readers:
         self._per_second = per_second
         self._headers = {"Authorization": f"Bearer {token}"}
         self._chance = random.Random(seed)
+        self._try_seconds = try_seconds
         self._began = 0.0
 
     @property
@@ -124,7 +127,7 @@ class Readers:
     async def reading(self) -> AsyncIterator[None]:
         """They read as long as the block lasts; reads under way are waited for."""
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS)
-        timeout = aiohttp.ClientTimeout(total=TRY_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=self._try_seconds)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._headers, connector=connector, trust_env=False) as session:
             stop = asyncio.Event()
             arrivals = asyncio.create_task(self._arrive(session, stop))
