@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from faust.types import TP
@@ -211,12 +211,22 @@ class TableViews:
 
     async def report(self) -> None:
         """Keep the gauges of lag and of bytes on disk current, until cancelled."""
-        turn = 0
+        turn, shown = 0, set[tuple[str, int]]()
         while True:
-            for (topic, partition), lag in self._app.lags().items():
-                metrics.LAG.labels(topic, partition).set(lag)
+            shown = show_lags(self._app.lags(), shown)
             if turn % _SIZE_EVERY == 0:
                 for table in self._app.tables.values():
                     metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
             turn += 1
             await asyncio.sleep(1)
+
+
+def show_lags(lags: Mapping[tuple[str, int], int], shown: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """By topic and partition. Of those that were shown before and are read by another worker by now, nothing is said any more; returns
+    what is shown.
+    """
+    for topic, partition in shown - lags.keys():
+        metrics.LAG.remove(topic, str(partition))
+    for (topic, partition), lag in lags.items():
+        metrics.LAG.labels(topic, str(partition)).set(lag)
+    return set(lags)
