@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.e2e.chaos.timeline import Report, Timeline, ends_of, generations_of, 
 from tests.e2e.chaos.victims import NODES, Victims, side_doors
 from tests.e2e.fleet import BOLCOM, Fleet, Replay, fleet_on
 from tests.e2e.invented_log import write_invented_log
+from tests.e2e.waiting import until
 
 ONLINE_RETAIL = BOLCOM.parents[1] / "online_retail" / "events.parquet"
 #: By turns; where they are not at hand, one is invented.
@@ -91,6 +92,7 @@ async def chaos_run(directory: Path, plan: Plan) -> Report:
             # Before the brokers start: until then nobody else has taken these ports.
             links = {name: await stack.enter_async_context(Link(door.advertised_ports, door.ports)) for name, door in doors.items()}
             stack.callback(kafka.stop)
+            disks = stack.enter_context(ExitStack())  # unmounted when nobody works there any more
             await asyncio.to_thread(kafka.start)
             fleet = await stack.enter_async_context(
                 fleet_on(
@@ -101,7 +103,7 @@ async def chaos_run(directory: Path, plan: Plan) -> Report:
                 )
             )
             clocked = {step.whom for step in plan.steps if step.kind is Kind.CLOCK}
-            return await _run(plan, fleet, Victims.of(fleet, kafka, links, clocked, timeline, stack), timeline)
+            return await _run(plan, fleet, Victims.of(fleet, kafka, links, clocked, timeline, disks), timeline)
     except BaseException as error:
         error.add_note(f"what workers ended for:\n{listed(ends_of(logs))}\nwhat was done until then:\n{timeline}")
         raise
@@ -142,12 +144,18 @@ async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -
 
 async def _end_of(replay: Replay, fleet: Fleet, plan: Plan) -> int:
     """Events that stand on their topic, now that all has healed; none that was acknowledged is missing."""
-    await fleet.until_applied(plan.events, HEALED_SECONDS)
+    await until(lambda: _written(fleet, plan.events), HEALED_SECONDS, f"{plan.events} events written")
     summary = await replay.finish()
     await asyncio.sleep(1)  # a broker may still be appending what was sent last
-    events = sum(await fleet.log.ends(fleet.names.events))
+    events = await _written(fleet)
     assert events >= summary["acknowledged"], f"{events} events on the topic, {summary['acknowledged']} were acknowledged"
     return events
+
+
+async def _written(fleet: Fleet, at_least: int = 0) -> int:
+    """How many events stand on their topic, once there are so many; else 0."""
+    events = sum(await fleet.log.ends(fleet.names.events))
+    return events if events >= at_least else 0
 
 
 async def _at_its_time(victims: Victims, step: Step, timeline: Timeline) -> None:

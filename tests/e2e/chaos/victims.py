@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import AsyncExitStack, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import assert_never
 
@@ -34,7 +34,7 @@ def side_doors() -> dict[str, SideDoor]:
 
 
 class Victims:
-    """Made by ``Victims.of``, within a stack that unmounts what it mounted."""
+    """Made by ``Victims.of``."""
 
     def __init__(self, fleet: Fleet, kafka: ApacheKafka, timeline: Timeline) -> None:
         self.fleet = fleet
@@ -49,9 +49,9 @@ class Victims:
 
     @classmethod
     def of(
-        cls, fleet: Fleet, kafka: ApacheKafka, links: dict[str, Link], clocked: set[str], timeline: Timeline, stack: AsyncExitStack
+        cls, fleet: Fleet, kafka: ApacheKafka, links: dict[str, Link], clocked: set[str], timeline: Timeline, disks: ExitStack
     ) -> Victims:
-        """The workers, not started. ``clocked``: whose clock is to be changed."""
+        """The workers, not started. ``clocked``: whose clock is to be changed. ``disks`` unmounts what is mounted."""
         victims = cls(fleet, kafka, timeline)
         for name, link in links.items():
             victims._links[name] = link
@@ -63,7 +63,7 @@ class Victims:
             worker.on_exit = partial(victims._ended_by_itself, name)
             if can_mount() and (disk := Disk(worker.data_dir)).is_mounted:
                 victims._disks[name] = disk
-                stack.callback(disk.unmount)
+                disks.callback(disk.unmount)
         return victims
 
     @property
