@@ -14,7 +14,6 @@ from typing import Any
 
 from app.engine import Unit
 
-
 #: Users in one round: a worker that comes and goes ranks at least these, and what caused them need not be read again by the next.
 MAX_ROUND_USERS = 256
 
