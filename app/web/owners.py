@@ -129,7 +129,7 @@ class Owners:
         """The owner's answer; a copy's where the owner is silent, cannot answer, or takes longer than a copy."""
         # Whoever waits for an event of his own waits for its owner, who alone is sure to have it soon.
         if ask.wish.after is None and not self._peers.may_be_asked(url):
-            copied = await self._from_a_copy(ask, url)
+            copied = await self._from_a_standby(ask, url)
             if copied is not None and _answers(copied):
                 return copied
         asking = asyncio.create_task(self._peers.ask(url, ask.request))
@@ -163,19 +163,22 @@ class Owners:
         self._second_questions -= 1
         return await self._of_others(ask, owner, TO_STANDBY) or own
 
-    async def _from_a_copy(self, ask: _Question, owner: str | None) -> web.Response | None:
-        """This worker's own, or another's, if it may answer; None: nobody has one, as far as the last assignment says who there is.
-
-        Copies that are only kept come last.
-        """
+    async def _from_a_standby(self, ask: _Question, owner: str | None) -> web.Response | None:
+        """This worker's own copy if it is kept up to date, or another's that is."""
         own = None if ask.is_kept else await self._here(ask)
         if own is not None and _answers(own):
             return own
-        if (answer := await self._of_others(ask, owner, TO_STANDBY)) is not None:
-            return answer
-        if ask.is_kept and (own := await self._here(ask)) is not None and _answers(own):
-            return own
-        return await self._of_others(ask, owner, TO_ANY_COPY) or own
+        return await self._of_others(ask, owner, TO_STANDBY) or own
+
+    async def _from_a_copy(self, ask: _Question, owner: str | None) -> web.Response | None:
+        """Any that may answer, those that are only kept last; None: nobody has one, as far as the last assignment says who there is."""
+        found = await self._from_a_standby(ask, owner)
+        if found is not None and _answers(found):
+            return found
+        kept = await self._here(ask) if ask.is_kept else None
+        if kept is not None and _answers(kept):
+            return kept
+        return await self._of_others(ask, owner, TO_ANY_COPY) or found or kept
 
     async def _of_others(self, ask: _Question, owner: str | None, hop: str) -> web.Response | None:
         """From another's copy: of who had one last, or of whoever has one."""
