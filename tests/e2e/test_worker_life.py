@@ -132,6 +132,7 @@ async def test_a_data_directory_ahead_of_its_changelog_is_refused(fleet: Fleet) 
     await refusal_of(worker, fleet.names.changelogs["items"], str(worker.data_dir))
 
 
+@pytest.mark.kafka
 async def test_the_data_directory_of_another_cluster_is_made_again(
     apache_kafka: ApacheKafka, own_apache_kafka: ApacheKafka, tmp_path: Path
 ) -> None:

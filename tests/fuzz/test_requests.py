@@ -6,7 +6,7 @@ from tests.fuzz.requests import fuzz_routes
 from tests.unit.web.test_doors import SCOPE_OF
 
 #: One round of each operation goes to its end, so it takes longer on a busy machine.
-SECONDS = 8
+SECONDS = 4
 #: What chance may leave out: an operation whose requests were all refused.
 MAX_UNREACHED = 3
 
