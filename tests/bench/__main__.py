@@ -64,7 +64,7 @@ QUICK = Sizes(
     plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=50), capacity=20.0,
     ranking=RankingPlan(learn_events=2_000, queries=200, rounds=2),
     deliveries=DeliveryPlan(
-        deliveries=1_000, rounds=1, events_per_second=20, isolation_rounds=1,
+        deliveries=1_000, rounds=1, events_per_second=20, isolation_rounds=0,  # one takes a minute and a half, most of it waiting
         probes=Plan(users=200, warm_up_events=500, probes=10, probes_per_second=10),
     ),
     catalog=CatalogPlan(

@@ -13,7 +13,7 @@ from tests.e2e.fleet import BOLCOM, fleet_on
 from tests.e2e.invented_log import write_invented_log
 
 #: Half a minute at this pace, so that a fault falls into the middle of the work.
-EVENTS, EVENTS_PER_SECOND = 21_000, 700
+EVENTS, EVENTS_PER_SECOND = 14_000, 700
 #: The broker is away for so long, and then needs some seconds to start.
 BROKER_AWAY_SECONDS = 10
 
