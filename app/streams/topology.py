@@ -14,7 +14,7 @@ delivery commands ──► apply_delivery_commands ──► outbox
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
+from app.streams.ownership import Ownership
 from app.streams.pace import SourcePace
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
@@ -165,33 +166,16 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
 
     pending = PendingScan(store, deliverer.due, deliverer.due_again, app.fail)
 
-    async def owned(partitions: Iterable[int]) -> None:
-        # Only what did not come back: the outcome of a request of a partition that did is still wanted.
-        if lost := held - set(partitions):
-            deliverer.revoke(lost)
-        held.clear()
-        held.update(partitions)
+    async def ready() -> None:
         # Part of a catalog would take products out of lists. At start the group is joined only after this (app/worker.py); later it holds
         # back the partitions of a worker whose copy is being made anew.
         await catalog.caught_up.wait()
         # Nor is anything sent to a destination that was found to take nothing, or that an operator paused, before this worker began.
         await states.caught_up.wait()
-        await ranker.begin(partitions)
-        pending.begin(partitions)
-        deliverer.resume()
 
-    async def given_up() -> None:
-        pending.stop()
-        await deliverer.rest()
-        await ranker.give_up()
-
-    # What items answer makes users dirty as well: a backlog of answers must not pile them up either.
-    app.may_read.append(lambda tp: tp.topic not in (names.events, names.neighbours) or ranker.has_room(tp.partition))
+    Ownership(deliverer, ranker, pending, held, ready).follow(app, names)
     pace = SourcePace(names.products, PRODUCTS_EVERY_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > PRODUCTS_BEHIND, app.room_made)
     app.may_read.append(pace.may_read)
-    app.on_owned.append(owned)
-    app.on_given_up.append(given_up)
-    app.before_stop.append(deliverer.stop)
     views = TableViews(
         app, profiles, items, neighbours, outbox, recommender,
         events_topic=names.events, visits_topic=names.visits,

@@ -8,7 +8,7 @@ broker_clients.py), RocksDB (a dict), Faust's streams (a queue for each source t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from faust.types import TP
@@ -27,6 +27,7 @@ from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan
+from app.streams.ownership import Ownership
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
 from tests.simulation.broker_clients import Gate
@@ -148,25 +149,7 @@ class Process:
         commands = ApplyDeliveryCommands(names, partitions, target_names, deliverer.due, deliverer.due_again)
         app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
         pending = PendingScan(store, deliverer.due, deliverer.due_again, self.fail)
-
-        async def owned(partitions: Iterable[int]) -> None:
-            if lost := held - set(partitions):
-                deliverer.revoke(lost)
-            held.clear()
-            held.update(partitions)
-            await ranker.begin(partitions)
-            pending.begin(partitions)
-            deliverer.resume()
-
-        async def given_up() -> None:
-            pending.stop()
-            await deliverer.rest()
-            await ranker.give_up()
-
-        app.may_read.append(lambda tp: tp.topic != names.events or ranker.has_room(tp.partition))
-        app.on_owned.append(owned)
-        app.on_given_up.append(given_up)
-        app.before_stop.append(deliverer.stop)
+        Ownership(deliverer, ranker, pending, held).follow(app, names)
 
     # The group ----------------------------------------------------------------------------------------------------------------
 
