@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.fleet import Fleet, fleet_on
+
+
+@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
+def broker(request: pytest.FixtureRequest) -> Any:
+    """Either broker; its ``bootstrap_servers`` are what tests want of it."""
+    return request.getfixturevalue("embedded_broker" if request.param == "embedded" else "apache_kafka")
 
 
 @pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka)])

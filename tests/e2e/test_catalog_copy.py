@@ -23,11 +23,6 @@ AWAY_SECONDS = 20
 DAY_MS = 24 * 3600 * 1000
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-def broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("embedded_broker" if request.param == "embedded" else "apache_kafka")
-
-
 @pytest.fixture
 async def changelog(broker: Any) -> AsyncIterator[Changelog]:
     name = own_name("catalog")

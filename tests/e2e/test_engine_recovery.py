@@ -14,11 +14,6 @@ from tests.e2e.engine_worlds import make_topics, own_name
 from tests.e2e.recovery_worlds import MARK, Fleet, make_source, mark
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-def broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("embedded_broker" if request.param == "embedded" else "apache_kafka")
-
-
 @pytest.fixture
 async def fleet(broker: Any, tmp_path: Path) -> Fleet:
     changelog = own_name("changelog")

@@ -19,11 +19,6 @@ from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.engine_worlds import admin_of, client_of, make_topics, own_name
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-def broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("embedded_broker" if request.param == "embedded" else "apache_kafka")
-
-
 async def filled_topic(broker: Any, counts: dict[int, int], padding: int = 0) -> str:
     topic = own_name("events")
     await make_topics(broker, topic, partitions=len(counts))

@@ -23,11 +23,6 @@ CACHE = 8 << 20
 KEYS = 1_000
 
 
-@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
-def broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("embedded_broker" if request.param == "embedded" else "apache_kafka")
-
-
 @pytest.fixture
 async def fleet(broker: Any, tmp_path: Path) -> Fleet:
     """Whose changelog has a thousand keys, in partition 0."""
