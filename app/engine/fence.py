@@ -309,12 +309,20 @@ class Writer:
     async def _queued(self, batch: Any, place: aiokafka.TopicPartition) -> asyncio.Future[Any]:
         """Place a batch in the producer's queue, which holds one waiting batch per partition, in the order of asking."""
         assert self._producer is not None
+        was_answered = False
         async with self._places.setdefault(place, asyncio.Lock()):
             while True:
                 try:
                     return await self._producer.send_batch(batch, place.topic, partition=place.partition)
                 except kafka_errors.KafkaTimeoutError:
                     continue  # not queued: the batch before it has not left yet, as while the broker is away
+                except kafka_errors.UnknownTopicOrPartitionError as exc:
+                    # aiokafka says so as well where nobody answered its question. Only who answers for a whole time-out is believed: a
+                    # broker that has just come back may not know all topics yet.
+                    is_answered = await self._producer.client.force_metadata_update()
+                    if was_answered and is_answered:
+                        raise ProduceError(f"Kafka has no {place.topic}/{place.partition}: create it with `tidings topics`") from exc
+                    was_answered = is_answered
                 except kafka_errors.KafkaError as exc:
                     raise _refused(exc, place) from exc
 

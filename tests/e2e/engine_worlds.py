@@ -41,8 +41,9 @@ async def make_topics(broker: Any, *names: str, partitions: int = 2, **configs: 
 async def writer_of(
     broker: Any, application: str, *changelogs: str, allow_unfenced: bool = False, request_timeout_seconds: float = 10
 ) -> AsyncIterator[Writer]:
+    client = client_of(broker, request_timeout_ms=int(request_timeout_seconds * 1000))
     writer = Writer(
-        client_of(broker), application, request_timeout_seconds=request_timeout_seconds, allow_unfenced=allow_unfenced
+        client, application, request_timeout_seconds=request_timeout_seconds, allow_unfenced=allow_unfenced
     )
     await writer.start(changelogs)
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,14 @@ async def test_a_writer_stops_in_time_though_the_broker_takes_nothing(own_apache
 
 
 @pytest.mark.kafka
+async def test_a_topic_that_is_not_there_is_refused_and_named(apache_kafka: ApacheKafka) -> None:
+    absent = own_name("absent")
+    async with asyncio.timeout(20), writer_of(apache_kafka, own_name(), request_timeout_seconds=1) as writer:
+        with pytest.raises(ProduceError, match=f"has no {absent}/0"):
+            await writer.write_all({(absent, 0): [(b"k", b"1")]})
+
+
+@pytest.mark.kafka
 async def test_a_broker_whose_coordinator_is_away_is_not_taken_for_one_without_producer_ids(tmp_path: Path) -> None:
     """Or a worker that starts then would be told to go on unfenced, and would, where that is allowed."""
     kafka = on_apache_kafka(tmp_path / "kafka", nodes=3).start()
@@ -176,3 +186,23 @@ async def test_a_broker_without_producer_ids_is_written_to_when_allowed_and_said
         await writer.write_all({(log, 1): [(None, b"2")]})
 
     assert await contents(embedded_broker, log, 0, 2) == [(b"k", b"1"), (b"l", None)]
+
+
+@pytest.mark.embedded
+async def test_the_first_write_to_a_topic_waits_for_a_broker_that_stands_still(embedded_broker: EmbeddedBroker) -> None:
+    """The client does not know the topic yet, and nobody answers its question: no reason to end the worker."""
+    elsewhere = own_name("out")
+    async with writer_of(embedded_broker, own_name(), allow_unfenced=True, request_timeout_seconds=0.3) as writer:
+        await make_topics(embedded_broker, elsewhere)
+        assert embedded_broker.pid is not None
+        os.kill(embedded_broker.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(0.1)  # until all of its threads stand still
+            writing = asyncio.create_task(writer.write_all({(elsewhere, 0): [(b"k", b"1")]}))
+            await asyncio.wait({writing}, timeout=1.5)
+            assert not writing.done(), writing.exception()
+        finally:
+            os.kill(embedded_broker.pid, signal.SIGCONT)
+        await writing
+
+    assert await contents(embedded_broker, elsewhere, 0, 1) == [(b"k", b"1")]
