@@ -42,9 +42,7 @@ async def writer_of(
     broker: Any, application: str, *changelogs: str, allow_unfenced: bool = False, request_timeout_seconds: float = 10
 ) -> AsyncIterator[Writer]:
     client = client_of(broker, request_timeout_ms=int(request_timeout_seconds * 1000))
-    writer = Writer(
-        client, application, request_timeout_seconds=request_timeout_seconds, allow_unfenced=allow_unfenced
-    )
+    writer = Writer(client, application, request_timeout_seconds=request_timeout_seconds, allow_unfenced=allow_unfenced)
     await writer.start(changelogs)
     try:
         yield writer
