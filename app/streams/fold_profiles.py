@@ -15,7 +15,7 @@ from app import metrics
 from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
 from app.domain.share import Share, decode_share, encode_share, fold_share, new_share
 from app.domain.validation import Violation, decode_event
-from app.domain.visit_records import OutgoingVisits
+from app.domain.visit_records import outgoing_visits
 from app.engine import Codec, Unit
 from app.engine.store import HIDDEN_PREFIX
 from app.streams.dead_letters import emit_dead_letter
@@ -63,7 +63,7 @@ class FoldProfiles:
         state, dirty = unit.state, self._dirty
         outcomes = dict.fromkeys(("applied", "duplicate", "denied", "dead_lettered"), 0)
         received: dict[int, int] = {}
-        visits = OutgoingVisits(unit.partition, MAX_VISITS_IN_RECORD, self._items_partition)
+        visits = outgoing_visits(unit.partition, MAX_VISITS_IN_RECORD, self._items_partition)
         share: Share | None = None
         for record in unit.records():
             key, timestamp = record.key, record.timestamp

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from itertools import pairwise
+from random import Random
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -10,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.profile import Interaction
-from app.domain.visit_records import OutgoingVisits, decode_visits, encode_questions, encode_visits
-from app.domain.visits import Visit, visits_of
+from app.domain.visit_records import COMPILED, OutgoingVisits, decode_visits, encode_questions, encode_visits, outgoing_visits
+from app.domain.visits import KIND_WEIGHTS, Visit, visits_of
 from tests.unit.domain.event_worlds import NOON_MS
 from tidings.internal.v1.visits_pb2 import Visits
 from tidings.state.v1.profile_pb2 import INTERACTION_KIND_PURCHASE, INTERACTION_KIND_VIEW
 
 PARTITIONS = 3
 PRODUCTS = st.sampled_from("abcdefgh")
+
 
 def interaction(user_id: str, product_id: str, at_ms: int, session: list[str], earlier: list[str], bought: list[str] | None) -> Interaction:
     """A purchase if ``bought`` is given."""
@@ -41,11 +45,11 @@ EVENTS = st.lists(st.lists(INTERACTIONS, max_size=3), max_size=12)
 
 
 def home(product_id: str) -> int:
-    return ord(product_id) % PARTITIONS
+    return ord(product_id[-1]) % PARTITIONS
 
 
-def sent(events: list[list[Interaction]], max_visits: int = 1000) -> list[tuple[int, bytes]]:
-    outgoing = OutgoingVisits(3, max_visits, home)
+def sent(events: list[list[Interaction]], max_visits: int = 1000, make=outgoing_visits) -> list[tuple[int, bytes]]:
+    outgoing = make(3, max_visits, home)
     for offset, interactions in enumerate(events):
         for interaction in interactions:
             outgoing.add(interaction, offset, 1000 + offset)
@@ -84,10 +88,97 @@ def test_a_record_ends_between_two_events_and_only_when_it_is_full(events, max_v
 
 
 def test_what_was_taken_is_not_sent_again():
-    outgoing = OutgoingVisits(0, 10, home)
+    outgoing = outgoing_visits(0, 10, home)
     outgoing.add(Interaction("ada", "a", INTERACTION_KIND_VIEW, NOON_MS, [], []), 0, 0)
     assert len(outgoing.take()) == 1
     assert outgoing.take() == []
+
+
+compiled = pytest.mark.skipif(COMPILED is None, reason="not compiled: no C compiler at installation, or not installed since")
+
+
+@compiled
+@given(EVENTS, st.integers(1, 20))
+def test_compiled_they_are_the_same_to_the_last_byte(events, max_visits):
+    assert sent(events, max_visits) == sent(events, max_visits, OutgoingVisits)
+
+
+@compiled
+@pytest.mark.parametrize("seed", range(3))
+def test_compiled_they_are_the_same_in_a_large_catalog_of_any_names(seed):
+    random = Random(seed)
+    names = [*(f"product-{n}" for n in range(1_000)), "é" * 64, "x" * 128, "", "🎁", "\0", *(chr(n) for n in range(0x20, 0x250))]
+
+    def some(most: int) -> list[str]:
+        return random.choices(names, k=random.randint(0, most))
+
+    def one(offset: int) -> Interaction:
+        bought = tuple(dict.fromkeys(some(5)))
+        kind = random.choice(list(KIND_WEIGHTS))
+        at_ms = random.choice([0, NOON_MS + random.randint(-(10**12), 10**12), 253402300799999])
+        return Interaction(f"u{offset}é", random.choice(names), kind, at_ms, some(30), some(16), bought)
+
+    events = [[one(offset) for _ in range(random.choice([0, 1, 1, 1, 1, 3, 100]))] for offset in range(300)]
+    for max_visits in (1, 225, 10**6):
+        compiled, plain = (sent_to(make, events, max_visits, partitions=40) for make in (outgoing_visits, OutgoingVisits))
+        assert compiled == plain
+        assert len(compiled) > 30
+
+
+def sent_to(make, events: list[list[Interaction]], max_visits: int, partitions: int) -> list[tuple[int, bytes]]:
+    """With offsets and times that take many bytes; taken in between."""
+    outgoing = make(7_000, max_visits, lambda product_id: sum(product_id.encode()) % partitions)
+    records = []
+    for place, interactions in enumerate(events):
+        for interaction in interactions:
+            outgoing.add(interaction, (1 << 60) + place, (1 << 62) + place)
+        if place == 150:
+            records += outgoing.take()
+    return records + outgoing.take()
+
+
+@compiled
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        (None, 1, 1),
+        (("ada", "p"), 1, 1),
+        (Interaction("ada", "p", 1, NOON_MS, None, []), 1, 1),
+        (Interaction("ada", "p", 9, NOON_MS, [], []), 1, 1),
+        (Interaction("ada", "p", -1, NOON_MS, [], []), 1, 1),
+        (Interaction("ada", "p", 1, 1 << 64, [], []), 1, 1),
+        (Interaction("ada", "p", 1, NOON_MS, [b"q"], []), 1, 1),
+        (Interaction("ada", "p", 1, NOON_MS, [], [None]), 1, 1),
+        (Interaction("ada", "p", 3, NOON_MS, [], [], (5,)), 1, 1),
+        (Interaction("ada", "\ud800", 1, NOON_MS, [], []), 1, 1),
+        (Interaction("\ud800", "p", 1, NOON_MS, [], []), 1, 1),
+        (Interaction("ada", "nowhere", 1, NOON_MS, [], []), 1, 1),
+        (Interaction("ada", "p", 1, NOON_MS, [], []), "1", 1),
+        (Interaction("ada", "p", 1, NOON_MS, [], []), 1, None),
+    ],
+)
+def test_compiled_what_is_no_interaction_is_refused(arguments):
+    with pytest.raises((TypeError, ValueError, KeyError, OverflowError)):
+        outgoing_visits(0, 10, {"p": 1, "q": 2}.__getitem__).add(*arguments)
+
+
+@compiled
+def test_compiled_they_leave_nothing_behind():
+    random = Random(5)
+    products = [f"product-{n}" for n in range(600)]
+    events = [[Interaction("ada", random.choice(products), 1, NOON_MS, random.choices(products, k=5), [])] for _ in range(300)]
+
+    def blocks(rounds: int) -> int:
+        for _ in range(rounds):
+            sent(events, 50)
+            with pytest.raises(KeyError):
+                outgoing_visits(0, 10, {}.__getitem__).add(events[0][0], 1, 1)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = blocks(3)
+    assert blocks(30) - before < 30, "a block for every batch would be 30"
 
 
 @given(EVENTS)
