@@ -255,6 +255,9 @@ class Table(faust.Table, Generic[T]):
             raise NotOwnedError(f"partition {partition} of table {self.name} is not owned here, or not recovered yet")
         return state
 
+    def owns(self, partition: int) -> bool:
+        return partition in self._states
+
     @property
     def owned(self) -> list[int]:
         return sorted(self._states)

@@ -252,6 +252,7 @@ async def test_an_unexpected_error_is_a_500_problem_that_tells_nothing_of_the_in
 
 def test_times_are_in_utc_with_milliseconds_and_never_is_none():
     assert iso_time(1_714_228_522_007) == "2024-04-27T14:35:22.007Z"
+    assert iso_time(-1) == "1969-12-31T23:59:59.999Z"
     assert iso_time(0) is None
     assert (iso_time(-(2**63)), iso_time(2**63 - 1)) == ("0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z")
 
