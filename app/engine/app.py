@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -75,7 +75,9 @@ def _group_credentials(client: Mapping[str, Any]) -> faust.auth.CredentialsT | N
             return faust.SSLCredentials(context)
         case "SASL_PLAINTEXT" | "SASL_SSL":
             return faust.SASLCredentials(
-                username=client["sasl_plain_username"], password=client["sasl_plain_password"], mechanism=client["sasl_mechanism"],
+                username=client["sasl_plain_username"],
+                password=client["sasl_plain_password"],
+                mechanism=client["sasl_mechanism"],
                 ssl_context=context,
             )
         case _:
@@ -105,7 +107,8 @@ class EngineTableManager(TableManager):
     def recovery(self) -> Any:
         if self._recovery is None:
             self._recovery = Recovery(  # type: ignore[assignment]  # it stands in for Faust's without being one
-                self.app, self, beacon=self.beacon, loop=self.loop)
+                self.app, self, beacon=self.beacon, loop=self.loop
+            )
         return self._recovery
 
     async def on_stop(self) -> None:
@@ -145,8 +148,8 @@ class EngineApp(faust.App):
         self.steps: Counter[str] = Counter()
         #: Of the generation at work.
         self.reader: SourceReader | None = None
-        #: The broker's ends of what is owned, and when they were asked for: until the reader knows.
-        self.ends_at_take_over: dict[TP, tuple[int, int]] = {}
+        #: Of what is owned: where its log ended, and a moment, in ms since 1970, at which it ended there or before.
+        self.ends_at_take_over: dict[TP, list[tuple[int, int]]] = {}
         self._fail = fail
         self.client: dict[str, Any] = {
             "bootstrap_servers": options.bootstrap_servers,
@@ -345,16 +348,19 @@ class EngineApp(faust.App):
     def end(self, topic: str, partition: int) -> tuple[int, int] | None:
         """The broker's end of a source partition that is read here, and when it was so, in ms since 1970."""
         tp = TP(topic, partition)
-        told = self.reader.end(tp) if self.reader is not None and tp in self.reader.partitions else None
-        return told or self.ends_at_take_over.get(tp)
+        return self.reader.end(tp) if self.reader is not None and tp in self.reader.partitions else None
 
-    def began(self, topic: str, partition: int) -> tuple[int, int] | None:
-        """An offset of a source partition that is read here, and a moment, in ms since 1970, at which its log ended there or before: that
-        of the first record of the batch handed out last, which was not in the log before it was made.
+    def ends(self, topic: str, partition: int) -> Iterator[tuple[int, int]]:
+        """Offsets of a source partition that is owned here, and a moment, in ms since 1970, at which its log ended there or before.
+
+        Who has just come and is behind knows of no end that it has reached; it does know when the records were made that come next, and
+        they were not in the log before.
         """
-        tp = TP(topic, partition)
-        began = self.reader.began(tp) if self.reader is not None else None
-        return None if began is None else (began[0], min(began[1], time.time_ns() // 1_000_000))
+        yield from self.ends_at_take_over.get(TP(topic, partition), ())
+        if (end := self.end(topic, partition)) is not None:
+            yield end
+        if self.reader is not None and (began := self.reader.began(TP(topic, partition))) is not None:
+            yield began[0], min(began[1], time.time_ns() // 1_000_000)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Records not yet handed to the agents, for each source partition read here."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from time import time_ns
 from typing import Any
@@ -25,7 +24,8 @@ logger = logging.getLogger(__name__)
 ASK_EVERY_SECONDS = 0.5
 #: What an answer may take.
 ANSWER_SECONDS = 5.0
-#: Ends of one partition that are remembered: five minutes of a log that always grows. A copy that is behind all of them is of unknown age.
+#: Ends of one partition that are remembered: of a log that always grows two to five minutes exactly, and what was before with gaps, which
+#: make a copy seem older than it is. One that is behind all of them is of unknown age.
 MAX_ENDS = 600
 
 
@@ -34,11 +34,11 @@ class LogEnds:
 
     def __init__(self) -> None:
         #: By partition, ends with the last moment at which each was the end, both growing.
-        self._ends: dict[TP, deque[tuple[int, int]]] = {}
+        self._ends: dict[TP, list[tuple[int, int]]] = {}
 
     def note(self, tp: TP, end: int, at_ms: int) -> None:
         """The log ended there at that moment. What contradicts later knowledge is left out: some brokers understate an end."""
-        ends = self._ends.setdefault(tp, deque(maxlen=MAX_ENDS))
+        ends = self._ends.setdefault(tp, [])
         if ends and end < ends[-1][0]:
             self._note_late(ends, end, at_ms)
             return
@@ -46,17 +46,19 @@ class LogEnds:
             return
         if ends and end == ends[-1][0]:
             ends.pop()
+        _make_room(ends)
         ends.append((end, at_ms))
 
-    def _note_late(self, ends: deque[tuple[int, int]], end: int, at_ms: int) -> None:
+    def _note_late(self, ends: list[tuple[int, int]], end: int, at_ms: int) -> None:
         """Of what was before the latest that is known."""
         index = bisect_right(ends, end, key=lambda entry: entry[0])
         if at_ms > ends[index][1] or (index and at_ms <= ends[index - 1][1]):
             return
         if index and ends[index - 1][0] == end:
             ends[index - 1] = (end, at_ms)
-        elif len(ends) < MAX_ENDS:
+        else:
             ends.insert(index, (end, at_ms))
+            _make_room(ends)
 
     def lag(self, tp: TP, next_offset: int) -> int | None:
         """Records between an offset and the last known end; None when none is known."""
@@ -72,7 +74,10 @@ class LogEnds:
         return ends[index - 1][1] if index else None
 
     async def follow(
-        self, client: Mapping[str, Any], partitions: Collection[TP], read_here: Callable[[TP], tuple[int, int] | None],
+        self,
+        client: Mapping[str, Any],
+        partitions: Collection[TP],
+        read_here: Callable[[TP], tuple[int, int] | None],
         is_wanted: Callable[[TP], bool],
     ) -> None:
         """Learn until cancelled. ``read_here``: what a reader of this process knows of a partition; ``is_wanted``: whether to ask
@@ -93,7 +98,10 @@ class LogEnds:
                 await asyncio.sleep(ASK_EVERY_SECONDS)
 
     async def _learn(
-        self, reader: aiokafka.AIOKafkaConsumer, partitions: Collection[TP], read_here: Callable[[TP], tuple[int, int] | None],
+        self,
+        reader: aiokafka.AIOKafkaConsumer,
+        partitions: Collection[TP],
+        read_here: Callable[[TP], tuple[int, int] | None],
         is_wanted: Callable[[TP], bool],
     ) -> None:
         unknown = []
@@ -108,3 +116,9 @@ class LogEnds:
                 ends = await reader.end_offsets(unknown)
             for place, end in ends.items():
                 self.note(TP(place.topic, place.partition), end, asked_at_ms)
+
+
+def _make_room(ends: list[tuple[int, int]]) -> None:
+    """For one more: the oldest stay, thinned out, for an owner that works off a long backlog is behind all others. So does the latest."""
+    if len(ends) >= MAX_ENDS:
+        del ends[1 : MAX_ENDS // 2 : 2]

@@ -24,6 +24,7 @@ from mode import Service
 from app import metrics
 from app.engine.copies import Copies
 from app.engine.positions import start_position
+from app.engine.source_log import FIRST_MADE_SECONDS, SourceLog, source_logs
 from app.engine.store import Database
 from app.engine.table import OWNER_KEY, Table
 from app.errors import BrokerError, StateError
@@ -47,6 +48,9 @@ RENEWAL_CHECK_SECONDS = 3600.0
 
 class Recovery(Service):
     """Stands where Faust's own recovery stands in the table manager."""
+
+    #: What the records that a recovered partition goes on with may be waited for.
+    first_made_seconds = FIRST_MADE_SECONDS
 
     def __init__(self, app: Any, tables: Any, **kwargs: Any) -> None:
         self.app = app
@@ -107,11 +111,11 @@ class Recovery(Service):
             metrics.REBALANCES.inc()
             began = monotonic()
             committed = await self._committed()
-            read = await self._recover()
+            read, logs = await self._recover(committed)
             metrics.RECOVERY.set(monotonic() - began)
             metrics.PARTITIONS.labels("active").set(len(self.actives))
             metrics.PARTITIONS.labels("standby").set(len(self.standbys))
-            positions = await self._take_over(committed)
+            positions = self._take_over(committed, logs)
             await self.app.begin_generation(self.actives)
             logger.info(
                 "generation %d: own partitions %s, standby for %s, recovered in %.1f s from %d changelog records",
@@ -135,8 +139,8 @@ class Recovery(Service):
         except Exception as exc:
             self.app.fail(exc)
 
-    async def _recover(self) -> int:
-        """How many records were read."""
+    async def _recover(self, committed: Mapping[TP, int | None]) -> tuple[int, dict[TP, SourceLog]]:
+        """How many records were read, and how the logs of the source partitions are."""
         writer = self.app.writer
         tables: list[Table[Any]] = list(self.tables.values())
         await writer.own(self.actives)
@@ -155,7 +159,11 @@ class Recovery(Service):
             if database.offset is not None and database.offset >= end:
                 database.set_aside(_contradiction(database, f"but {table.changelog_topic_name}/{p} ends at {end}"))
             behind[aiokafka.TopicPartition(table.changelog_topic_name, p)] = (database, end, metrics.RECOVERED.labels(table.name))
-        return await self._read_changelogs(behind)
+        async with asyncio.TaskGroup() as tasks:
+            # Not before the markers are there: until then, another may apply more than the end that was told.
+            logs = tasks.create_task(self._source_logs(committed))
+            read = await self._read_changelogs(behind)
+        return read, logs.result()
 
     async def _read_changelogs(self, behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]]) -> int:
         read = 0
@@ -181,32 +189,32 @@ class Recovery(Service):
         in a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the middle."""
         return await self.app.consumer.committed_offsets([TP(topic, p) for topic in self.app.sources for p in sorted(self.actives)])
 
-    async def _take_over(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+    async def _source_logs(self, committed: Mapping[TP, int | None]) -> dict[TP, SourceLog]:
+        if not committed:
+            return {}
+        async with self._reader([aiokafka.TopicPartition(*tp) for tp in committed], 0) as reader:
+            return await source_logs(reader, committed, self.first_made_seconds)
+
+    def _take_over(self, committed: Mapping[TP, int | None], logs: Mapping[TP, SourceLog]) -> dict[TP, int]:
         """The tables are owned from here on. Where each source partition is read from; StateError where that would lose events."""
         for table in self.tables.values():
             table.take_over(self.actives)
         self._owned = set(self.actives)
-        if not committed:
-            return {}
-        places = {tp: aiokafka.TopicPartition(tp.topic, tp.partition) for tp in committed}
-        async with self._reader(list(places.values())) as reader:
-            beginnings = await reader.beginning_offsets(places.values())
-            asked_at_ms = _now_ms()
-            ends = await reader.end_offsets(places.values())
-        if self.app.writer.fenced:
-            self.app.ends_at_take_over = {tp: (ends[place], asked_at_ms) for tp, place in places.items()}
+        applied = {tp: self.app.sources[tp.topic].state(tp.partition).applied(tp.topic.encode()) for tp in committed}
+        if not self.app.writer.fenced:
+            logs = {tp: log._replace(end=None) for tp, log in logs.items()}  # the embedded broker, which understates it
+        self.app.ends_at_take_over = {tp: log.ends(applied[tp]) for tp, log in logs.items()}
         positions = {}
         for tp, offset in committed.items():
-            table = self.app.sources[tp.topic]
+            table, log = self.app.sources[tp.topic], logs[tp]
             try:
                 positions[tp] = start_position(
                     f"{tp.topic}/{tp.partition}",
                     table.name,
                     committed=offset,
-                    applied=table.state(tp.partition).applied(tp.topic.encode()),
-                    beginning=beginnings[places[tp]],
-                    # A broker that cannot fence is the embedded one, which understates the end.
-                    end=ends[places[tp]] if self.app.writer.fenced else None,
+                    applied=applied[tp],
+                    beginning=log.beginning,
+                    end=log.end,
                 )
             except StateError as exc:
                 if (aside := table.store.open(tp.partition).aside) is None:
@@ -242,8 +250,8 @@ class Recovery(Service):
                     for table in self.tables.values():
                         await self.app.writer.write_batch(table.changelog_topic_name, partition, self._marker())
 
-    def _reader(self, places: list[aiokafka.TopicPartition]) -> AbstractAsyncContextManager[Any]:
-        return changelog_reader(self.app.client, places)
+    def _reader(self, places: list[aiokafka.TopicPartition], read_ahead_bytes: int = READ_AHEAD_BYTES) -> AbstractAsyncContextManager[Any]:
+        return changelog_reader(self.app.client, places, read_ahead_bytes)
 
     # Copies -----------------------------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class TableViews:
         return partition_of(key.encode(), self._partitions)
 
     def locate(self, partition: int) -> Location:
-        if partition in self._profiles.owned:
+        if self._profiles.owns(partition):
             return Here()
         if self._app.rebalancing:
             return Moving("the fleet is rebalancing")
@@ -88,12 +88,10 @@ class TableViews:
             raw = self._raw(table, partition, MARK_PREFIX + topic.encode())
         except NotOwnedError:
             return None
-        next_offset, tp, is_active = next_offset_of(raw), TP(topic, partition), partition in table.owned
+        next_offset, tp, is_active = next_offset_of(raw), TP(topic, partition), table.owns(partition)
         if is_active:
-            # Who has just come and is behind knows of no end that it has reached; it does know when the records were made that it applies.
-            for known in (self._app.end(topic, partition), self._app.began(topic, partition)):
-                if known is not None:
-                    self._ends.note(tp, *known)
+            for known in self._app.ends(topic, partition):
+                self._ends.note(tp, *known)
         current_to_ms, is_followed = self._ends.current_to_ms(tp, next_offset), True
         if not is_active:
             recovery = self._app.tables.recovery
@@ -104,11 +102,11 @@ class TableViews:
         return Freshness(partition, next_offset, self._ends.lag(tp, next_offset), current_to_ms, is_active, is_followed)
 
     def seen_through(self, partition: int) -> int:
-        return self._app.consumer.seen_through(TP(self._events_topic, partition)) if partition in self._profiles.owned else 0
+        return self._app.consumer.seen_through(TP(self._events_topic, partition)) if self._profiles.owns(partition) else 0
 
     def _raw(self, table: Table[Any], partition: int, key: bytes) -> bytes | None:
         """The value as the changelog has it, where the partition is owned; otherwise as far as the copy that is here has read it."""
-        if partition not in table.owned and (copy := table.store.opened(partition)) is not None:
+        if not table.owns(partition) and (copy := table.store.opened(partition)) is not None:
             return copy.get(key)
         return table.state(partition).read(key)
 

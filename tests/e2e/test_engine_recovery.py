@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from faust.types import TP
 
+from app.engine.recovery import changelog_reader
 from app.engine.table import OWNER_KEY
 from app.errors import FencedError, StateError
-from tests.e2e.engine_worlds import make_topics, own_name
+from tests.e2e.engine_worlds import client_of, make_topics, own_name
 from tests.e2e.recovery_worlds import MARK, Fleet, make_source, mark
 
 
@@ -45,6 +49,28 @@ async def test_a_directory_that_is_kept_is_read_on_from_where_it_is(fleet: Fleet
 
         assert worker.table.state(0).read(b"a") == b"1,2"
         assert worker.table.databases[0].offset == 5
+
+
+async def test_a_new_owner_that_is_behind_knows_from_the_start_how_old_it_is(fleet: Fleet) -> None:
+    """Its log's end it has not reached; but when the record was made that it goes on with, all that it has was there, and no more."""
+    before_ms, made_at_ms = time.time_ns() // 1_000_000, await timestamps(fleet.broker, "source", 20)
+    await fleet.write([(b"a", b"1"), (MARK, mark(6))])
+    async with fleet.worker(committed=4) as worker:
+        await worker.assigned({0})
+
+        assert worker.failure is None
+        *exact, (offset, at_ms) = worker.app.ends_at_take_over[TP("source", 0)]
+        assert (offset, at_ms) == (6, made_at_ms[6])
+        if exact:  # what the embedded broker says of an end is not to be trusted
+            ((end, told_at_ms),) = exact
+            assert end == 20
+            assert before_ms <= told_at_ms <= time.time_ns() // 1_000_000
+
+
+async def timestamps(broker: Any, topic: str, count: int) -> list[int]:
+    """Of the first records of partition 0, in ms since 1970."""
+    async with changelog_reader(client_of(broker), [TopicPartition(topic, 0)]) as reader:
+        return [(await reader.getone()).timestamp for _ in range(count)]
 
 
 async def test_two_empty_partitions_are_recovered_at_once(fleet: Fleet) -> None:

@@ -191,8 +191,12 @@ class SimRecovery(Recovery):
         super().__init__(app, app.tables)
         self._process = process
 
-    def _reader(self, places: Any) -> Any:
+    def _reader(self, places: Any, read_ahead_bytes: int = 0) -> Any:
         return LogReader(self._process, places)
+
+    async def _first_made(self, reader: Any, starts: Any) -> Any:
+        """Nobody asks how old a copy is."""
+        return {}
 
     def _marker(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((OWNER_KEY, f"{self._process.name} {self._process.generation}".encode()),)
@@ -200,8 +204,8 @@ class SimRecovery(Recovery):
     async def _tell_faust(self) -> None:
         """Nobody asks."""
 
-    async def _recover(self) -> Any:
-        read = await super()._recover()
+    async def _recover(self, committed: Any) -> Any:
+        read = await super()._recover(committed)
         if self._process.flaws.versions_ignore_the_owner:
             self.app.owner_offsets = dict.fromkeys(self.app.owner_offsets, 1)
         return read
@@ -261,7 +265,7 @@ class SimApp:
         self.queues: dict[str, asyncio.Queue[SimMessage]] = {}
         self.agents: list[Callable[[], Any]] = []
         self.owner_offsets: dict[tuple[str, int], int] = {}
-        self.ends_at_take_over: dict[TP, tuple[int, int]] = {}
+        self.ends_at_take_over: dict[TP, list[tuple[int, int]]] = {}
         self.on_owned: list[Any] = []
         self.on_given_up: list[Any] = []
         self.may_read: list[Any] = []

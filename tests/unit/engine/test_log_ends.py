@@ -52,9 +52,24 @@ def test_what_is_learnt_late_is_bounded_too() -> None:
     assert ends.current_to_ms(EVENTS, 0) == 0
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    ends = LogEnds()
-    for n in range(MAX_ENDS + 50):
+def test_what_is_remembered_is_bounded_and_a_copy_that_is_far_behind_keeps_an_age() -> None:
+    """Thinned out, what is far back makes a copy seem older, never younger; of the last hundreds each counts."""
+    ends, count = LogEnds(), 100 * MAX_ENDS
+    for n in range(count):
         ends.note(EVENTS, n, n)
-    assert ends.current_to_ms(EVENTS, 49) is None
-    assert ends.current_to_ms(EVENTS, 50) == 50
+    assert len(ends._ends[EVENTS]) <= MAX_ENDS
+    assert ends.current_to_ms(EVENTS, 0) == 0
+    told = [ends.current_to_ms(EVENTS, offset) for offset in range(count)]
+    assert all(at_ms is not None and at_ms <= offset for offset, at_ms in enumerate(told))
+    assert told[-MAX_ENDS // 2 :] == list(range(count - MAX_ENDS // 2, count))
+
+
+def test_where_the_log_ended_when_a_record_was_made_is_learnt_late_however_much_is_known() -> None:
+    ends = LogEnds()
+    for n in range(MAX_ENDS):
+        ends.note(EVENTS, 1000 + n, 1000 + n)
+    for offset in range(400, 500):
+        ends.note(EVENTS, offset, offset)
+        assert ends.current_to_ms(EVENTS, offset) == offset
+    assert len(ends._ends[EVENTS]) <= MAX_ENDS
+    assert ends.lag(EVENTS, 499) == 1000 + MAX_ENDS - 1 - 499
