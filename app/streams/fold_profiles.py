@@ -12,7 +12,8 @@ from functools import lru_cache, partial
 from typing import Any, assert_never
 
 from app import metrics
-from app.domain.profile import Applied, Denied, Duplicate, fold_event, new_profile
+from app.domain.held_profile import COMPILED, HeldProfile, Outcome
+from app.domain.profile import Applied, Denied, Duplicate
 from app.domain.share import Share, decode_share, encode_share, fold_share, new_share
 from app.domain.validation import Violation, decode_event
 from app.domain.visit_records import outgoing_visits
@@ -22,7 +23,6 @@ from app.streams.dead_letters import emit_dead_letter
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.internal.v1.dead_letter_pb2 import DeadLetterReason
-from tidings.state.v1.profile_pb2 import Profile
 
 #: Where a partition keeps its share of the global models, beside its profiles.
 SHARE_KEY = b"__share"
@@ -32,7 +32,7 @@ MAX_VISITS_IN_RECORD = 225
 #: Products whose partition is remembered; past it, the one that was met longest ago is forgotten.
 MAX_KNOWN_PRODUCTS = 100_000
 
-PROFILES = Codec[Profile](Profile.FromString, Profile.SerializeToString, lambda key: new_profile(key.decode()))
+PROFILES = Codec[HeldProfile](HeldProfile.decode, HeldProfile.encode, HeldProfile.new, wears=COMPILED is None)
 SHARE = Codec[Share](decode_share, encode_share, lambda _: new_share(0), wears=False)
 
 #: Anywhere else nobody would find the profile, and the person's events would come in no order.
@@ -56,7 +56,7 @@ class FoldProfiles:
         self._home = home
         self._items_partition = lru_cache(MAX_KNOWN_PRODUCTS)(lambda product_id: partition_of(product_id.encode(), partitions))
 
-    def apply(self, unit: Unit[Profile]) -> None:
+    def apply(self, unit: Unit[HeldProfile]) -> None:
         for record in unit.replayed:
             if record.key and not record.key.startswith(HIDDEN_PREFIX):  # it may have become a dead letter
                 self._dirty(unit, record.key, record.timestamp)
@@ -67,16 +67,21 @@ class FoldProfiles:
         share: Share | None = None
         for record in unit.records():
             key, timestamp = record.key, record.timestamp
-            event = decode_event(record.value or b"", key or b"", timestamp)
-            if isinstance(event, Violation):
-                emit_dead_letter(unit, self._names.dead_letters, record, event)
+            value = record.value or b""
+            known = None if key is None or key.startswith(HIDDEN_PREFIX) else state.get(key)
+            profile = known or HeldProfile.new(key or b"")
+            if known is None and self._home(key or b"", self._partitions) != unit.partition:
+                event = decode_event(value, key or b"", timestamp)
+                outcome: Outcome = event if isinstance(event, Violation) else ASTRAY
+            else:
+                outcome = profile.apply(value, key or b"", timestamp)
+            if isinstance(outcome, Violation):
+                emit_dead_letter(unit, self._names.dead_letters, record, outcome)
                 outcomes["dead_lettered"] += 1
                 continue
-            if state.get(key) is None and self._home(key, self._partitions) != unit.partition:
-                emit_dead_letter(unit, self._names.dead_letters, record, ASTRAY)
-                outcomes["dead_lettered"] += 1
-                continue
-            outcome = fold_event(state.obtain(key), event)
+            part = state.obtain(key)
+            if part is not profile:
+                part.become(profile)
             match outcome:
                 case Applied(interactions):
                     # The share learns at once; the items by their visits.
@@ -101,7 +106,7 @@ class FoldProfiles:
         unit.done.add_done_callback(partial(_written, received))
 
 
-def _share(unit: Unit[Profile]) -> Share:
+def _share(unit: Unit[HeldProfile]) -> Share:
     """The partition's share, as part of the unit."""
     share: Share = unit.state.obtain(SHARE_KEY)  # type: ignore[assignment]  # hidden keys have a codec of their own
     share.partition = unit.partition

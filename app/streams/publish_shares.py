@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from app.domain.held_profile import HeldProfile
 from app.domain.models import GlobalModels
 from app.domain.share import Share, decode_share
 from app.engine import Broadcast, EngineApp, Table
 from app.errors import ProduceError
 from app.streams.fold_profiles import SHARE_KEY
 from tidings.state.v1 import share_pb2
-from tidings.state.v1.profile_pb2 import Profile
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Shares:
     """``models`` is what ranking uses; ``follow`` and ``publish`` run until cancelled."""
 
-    def __init__(self, app: EngineApp, profiles: Table[Profile], topic: str, *, partitions: int, interval_seconds: float) -> None:
+    def __init__(self, app: EngineApp, profiles: Table[HeldProfile], topic: str, *, partitions: int, interval_seconds: float) -> None:
         self._app = app
         self._profiles = profiles
         self._topic = topic

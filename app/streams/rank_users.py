@@ -19,6 +19,7 @@ from app import metrics
 from app.delivery.outbox import mark_due, reopen, withheld_targets
 from app.domain.fields import email_is_denied
 from app.domain.held_neighbours import HeldNeighbours
+from app.domain.held_profile import HeldProfile, message_of
 from app.domain.recommendations import Recommendation, fill_update, list_digest
 from app.engine import Codec, EngineApp, Priority, Table, Unit
 from app.errors import NotOwnedError
@@ -50,7 +51,7 @@ class RankUsers:
     def __init__(
         self,
         app: EngineApp,
-        profiles: Table[Profile],
+        profiles: Table[HeldProfile],
         neighbours: Table[HeldNeighbours],
         outbox: Table[OutboxEntry],
         *,
@@ -156,9 +157,13 @@ class RankUsers:
 
     def _rank_slice(self, unit: Unit[OutboxEntry], users: list[tuple[bytes, int]]) -> Ranked:
         profiles, neighbours = self._profiles.state(unit.partition), self._neighbours.state(unit.partition)
+
+        def profile_of(key: bytes) -> Profile | None:
+            return message_of(profiles.get(key))
+
         began = time.perf_counter()
         ranked = rank_slice(
-            unit, users, profiles.get, neighbours.get, self._rank, now_ms=self._clock(), targets=self._targets,
+            unit, users, profile_of, neighbours.get, self._rank, now_ms=self._clock(), targets=self._targets,
             updates_topic=self._updates_topic,
             least_version=self._app.owner_offsets[self._outbox.name, unit.partition],
         )

@@ -22,6 +22,7 @@ from app.delivery.deliverer import Deliverer
 from app.destinations import destination_of
 from app.destinations.requests import Rendered
 from app.domain.fields import email_is_denied
+from app.domain.held_profile import message_of
 from app.domain.rules import Rules
 from app.domain.slots import slots_of
 from app.engine import EngineApp, EngineOptions, Table
@@ -110,14 +111,14 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
 
     def render(user_id: str) -> Rendered | None:
         partition = partition_of_id(user_id)
-        profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
+        profile, entry = message_of(profiles.state(partition).get(user_id.encode())), outbox.state(partition).get(user_id.encode())
         if profile is None or entry is None or email_is_denied(profile):
             return None
         now = recommender.as_of_now(entry.update, profile, lambda: neighbours.state(partition).get(user_id.encode()), _now_ms())
         return Rendered(now, profile, catalog)
 
     def may_tell(user_id: str) -> bool:
-        profile = profiles.state(partition_of_id(user_id)).get(user_id.encode())
+        profile = message_of(profiles.state(partition_of_id(user_id)).get(user_id.encode()))
         return profile is not None and not email_is_denied(profile)
 
     held: set[int] = set()

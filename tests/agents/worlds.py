@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from app.domain.items import ItemState
+from app.domain.held_profile import message_of
+from app.domain.item_work import ITEM_WORK, ItemWork
+from app.domain.items import ItemState, decode_item
 from app.domain.product_validation import product_key
 from app.domain.replies import decode_replies, encode_replies
 from app.domain.visit_records import decode_visits, encode_questions, encode_visits
@@ -14,7 +16,7 @@ from app.domain.visits import Visit
 from app.engine.commit import Unit
 from app.engine.table import Codec
 from app.settings import KafkaSettings
-from app.streams.fold_items import ITEMS, FoldItems
+from app.streams.fold_items import FoldItems, items_codec
 from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
@@ -117,7 +119,7 @@ class ProfilesBench(Bench):
         super().__init__(agent.apply, DictState(PROFILES, {SHARE_KEY: SHARE}, number))
 
     def profile(self, user_id: str) -> Profile | None:
-        return self.state.get(user_id.encode())
+        return message_of(self.state.get(user_id.encode()))
 
     def visits(self) -> list[tuple[int, int, list[Visit]]]:
         """(items partition, events partition, visits) of every record."""
@@ -149,11 +151,12 @@ class ProductsBench(Bench):
 
 
 class ItemsBench(Bench):
-    def __init__(self, number: int = 0) -> None:
-        super().__init__(FoldItems(NAMES, 4).apply, DictState(ITEMS, number=number))
+    def __init__(self, number: int = 0, work: ItemWork = ITEM_WORK) -> None:
+        super().__init__(FoldItems(NAMES, 4, work).apply, DictState(items_codec(work), number=number))
 
     def item(self, product_id: str) -> ItemState | None:
-        return self.state.get(product_id.encode())
+        raw = self.state.bytes_by_key.get(product_id.encode())
+        return None if raw is None else decode_item(raw)
 
     def replies(self) -> list[tuple[int, str, str]]:
         """(events partition, user, product) of every answer."""

@@ -17,6 +17,7 @@ from app.delivery.deliverer import Deliverer
 from app.destinations.requests import Rendered
 from app.domain.fields import email_is_denied
 from app.domain.held_neighbours import HeldNeighbours
+from app.domain.held_profile import message_of
 from app.domain.models import GlobalModels
 from app.domain.ranking import rank
 from app.domain.recommendations import Recommendation
@@ -119,13 +120,13 @@ class Process:
 
         def render(user_id: str) -> Rendered | None:
             partition = home(user_id)
-            profile, entry = profiles.state(partition).get(user_id.encode()), outbox.state(partition).get(user_id.encode())
+            profile, entry = message_of(profiles.state(partition).get(user_id.encode())), outbox.state(partition).get(user_id.encode())
             if profile is None or entry is None or email_is_denied(profile):
                 return None
             return Rendered(entry.update, profile)
 
         def may_tell(user_id: str) -> bool:
-            profile = profiles.state(home(user_id)).get(user_id.encode())
+            profile = message_of(profiles.state(home(user_id)).get(user_id.encode()))
             return profile is not None and not email_is_denied(profile)
 
         held: set[int] = set()

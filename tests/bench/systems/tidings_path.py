@@ -19,7 +19,7 @@ import uvloop
 from faust.types import TP
 
 from app import metrics, worker
-from app.domain.profile import fold_event, new_profile
+from app.domain.held_profile import HeldProfile
 from app.domain.validation import Violation, decode_event
 from app.engine import EngineApp, Table, Unit
 from app.settings import Settings
@@ -30,7 +30,6 @@ from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.topics import TopicNames
 from tests.bench.protocol import Assignment, Report, peak_rss_bytes
 from tests.bench.worker_settings import worker_settings
-from tidings.state.v1.profile_pb2 import Profile
 
 #: How often the counters are looked at once nothing is left to read; a look takes some milliseconds, so before that it is less often.
 _LOOK_SECONDS = 0.1
@@ -89,7 +88,7 @@ def build_stage(run: Assignment, stage: Stage) -> EngineApp:
     names, partitions = TopicNames.of(settings.kafka), run.partitions
     app = topology._new_app(settings, "http://127.0.0.1", _stop)
     cache_bytes = {name: int(settings.worker.cache_bytes * share) for name, share in topology.CACHE_SHARES.items()}
-    profiles: Table[Profile] = app.tables.add(
+    profiles: Table[HeldProfile] = app.tables.add(
         Table(app, name="profiles", codec=PROFILES, hidden={SHARE_KEY: SHARE}, partitions=partitions, cache_bytes=cache_bytes["profiles"])
     )
     if stage is Stage.ITEMS:
@@ -104,22 +103,23 @@ def build_stage(run: Assignment, stage: Stage) -> EngineApp:
     return app
 
 
-def _fold(stage: Stage) -> Callable[[Unit[Profile]], None]:
+def _fold(stage: Stage) -> Callable[[Unit[HeldProfile]], None]:
     """The profile fold alone, or a part of it."""
-    in_memory: dict[bytes, Profile] = {}
+    in_memory: dict[bytes, HeldProfile] = {}
 
-    def apply(unit: Unit[Profile]) -> None:
+    def apply(unit: Unit[HeldProfile]) -> None:
         count = 0
         for record in unit.records():
-            event = decode_event(record.value, record.key, record.timestamp)
-            assert not isinstance(event, Violation)
-            key = event.user_id.encode()
-            if stage is Stage.PROFILES:
-                fold_event(unit.state.obtain(key), event)
-            elif stage is Stage.FOLD:
+            key = record.key
+            if stage is Stage.DECODE:
+                outcome: object = decode_event(record.value, key, record.timestamp)
+            elif stage is Stage.PROFILES:
+                outcome = unit.state.obtain(key).apply(record.value, key, record.timestamp)
+            else:
                 if (profile := in_memory.get(key)) is None:
-                    profile = in_memory[key] = new_profile(event.user_id)
-                fold_event(profile, event)
+                    profile = in_memory[key] = HeldProfile.new(key)
+                outcome = profile.apply(record.value, key, record.timestamp)
+            assert not isinstance(outcome, Violation)
             count += 1
         metrics.EVENTS.labels("applied").inc(count)
 

@@ -14,6 +14,7 @@ import pytest
 import rocksdict
 from faust.types import TP
 
+from app.domain.held_profile import HeldProfile
 from app.engine import Priority
 from app.engine.batch import BatchMessage
 from app.engine.commit import MAX_UNWRITTEN_BYTES, Committer, Unit, Unwritten
@@ -24,6 +25,7 @@ from app.streams.rank_users import MAX_DIRTY_USERS
 from app.streams.topics import TopicNames
 from app.streams.topology import Topology, build
 from tests.agents.worlds import NEIGHBOURS, DictState
+from tidings.state.v1.profile_pb2 import Attribute, Profile
 
 
 @pytest.fixture
@@ -118,10 +120,12 @@ async def test_a_batch_that_makes_more_than_may_wait_is_applied_only_as_far_as_t
     )  # fmt: skip
     committer.start()
 
+    large = HeldProfile(Profile(attributes=[Attribute(name="x", text="y" * 10_000)]).SerializeToString())
+
     def apply(unit: Unit[Any]) -> None:
         made.append(unit)
         for record in unit.records():
-            unit.state.obtain(record.key).attributes.add(name="x", text="y" * 10_000)
+            unit.state.obtain(record.key).become(large)
 
     records = [Record(offset=n, key=b"user-%d" % n, value=b"x" * 10_000, timestamp=1, timestamp_type=1) for n in range(100)]
     event = SimpleNamespace(message=BatchMessage(TP(NAMES.events, 0), records, 1), ack=lambda: None)

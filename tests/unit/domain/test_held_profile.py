@@ -1,0 +1,297 @@
+"""A profile in its table's hands: folded from bytes to bytes, it is what the fold of the message makes of it, byte for byte."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from hashlib import blake2b
+from random import Random
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+
+from app.domain.held_profile import COMPILED, HeldProfile, message_of
+from app.domain.profile import Applied, Denied, Duplicate, Interaction, fold_event, new_profile
+from app.domain.validation import Violation, decode_event
+from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, PAYLOADS, added, changed, consent, event, histories, ordered, viewed
+from tidings.events.v1.event_pb2 import Event, FieldChange
+from tidings.state.v1.profile_pb2 import Profile
+
+compiled = pytest.mark.skipif(COMPILED is None, reason="not compiled: no C compiler at installation, or not installed since")
+
+
+class Pair:
+    """One person twice: held, and as the message that the fold changes."""
+
+    def __init__(self, user_id: str = "ada") -> None:
+        self.key = user_id.encode()
+        self.held, self.plain = HeldProfile.new(self.key), new_profile(user_id)
+        self.left = 0
+
+    def apply(self, value: bytes, received_at_ms: int = 0, key: bytes | None = None):
+        """Both say the same, and hold the same bytes. Counts what the compiled one left to Python."""
+        key = self.key if key is None else key
+        before = self.held.encode()
+        if COMPILED is not None:
+            self.left += COMPILED.fold(before, value, key, received_at_ms, Interaction) is None
+        outcome = self.held.apply(value, key, received_at_ms)
+        one = decode_event(value, key, received_at_ms)
+        expected = one if isinstance(one, Violation) else fold_event(self.plain, one)
+        assert outcome == expected
+        assert type(outcome) is type(expected)
+        if isinstance(outcome, Applied):
+            assert all(type(interaction) is Interaction for interaction in outcome.interactions)
+        assert self.held.encode() == self.plain.SerializeToString()
+        assert self.held.message() == self.plain
+        return outcome
+
+    def fold(self, *events: Event) -> None:
+        for one in events:
+            self.apply(one.SerializeToString())
+
+
+@given(histories())
+def test_it_is_what_the_fold_of_the_message_makes_of_it(events):
+    pair = Pair()
+    pair.fold(*events)
+    pair.fold(*events[-3:])
+
+
+def any_event(random: Random, number: int, at_ms: int, products: list[str]) -> Event:
+    made = event(f"e{number}", at_ms, source=random.choice(["", "shop"]), session_id=random.choice(["", "", "", "s1", "s2"]))
+    made.anonymous_id = random.choice(["", "", f"a{random.randrange(40)}"])
+    kind = random.random()
+    if kind < 0.5:
+        made.product_viewed.product_id = random.choice(products)
+    elif kind < 0.7:
+        made.added_to_cart.product_id = random.choice(products)
+        made.added_to_cart.quantity = random.choice([0, 1, 3, 10_000])
+        if random.random() < 0.5:
+            made.added_to_cart.unit_price.minor_units = random.choice([0, 1, 1_999, 10**12])
+            made.added_to_cart.unit_price.currency_code = random.choice(["", "EUR"])
+    elif kind < 0.8:
+        made.removed_from_cart.product_id = random.choice(products)
+        made.removed_from_cart.quantity = random.choice([0, 1, 10_000])
+    elif kind < 0.9:
+        made.order_placed.order_id = "o"
+        for _ in range(random.choice([1, 1, 2, 5, 16, 17, 40])):
+            line = made.order_placed.lines.add(product_id=random.choice(products), quantity=random.randrange(3))
+            if random.random() < 0.3:
+                line.unit_price.minor_units = 5
+    elif kind < 0.95:
+        made.email_opened.message_id = "m"
+    else:
+        made.email_clicked.message_id = "m"
+        made.email_clicked.product_id = random.choice(["", *products])
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_so_in_long_lives_past_every_bound(seed):
+    random = Random(seed)
+    products = [f"p{number}" for number in range([6, 150, 600, 3_000][seed])]
+    if seed == 2:
+        products += ["é" * 64, "🎁", "x" * 128]
+    pair, at_ms = Pair(), NOON_MS
+    pair.fold(changed([FieldChange(name="city", text="Zürich")], "c1"), consent("profiling", 1, "c2"), consent("sms", 2, "c3"))
+    pair.left = 0
+    for number in range(700):
+        at_ms += random.choice([0, 1, MINUTE_MS, MINUTE_MS, MINUTE_MS, 40 * MINUTE_MS, -MINUTE_MS if random.random() < 0.3 else 5])
+        value = any_event(random, number, at_ms, products).SerializeToString()
+        pair.apply(value, random.choice([0, at_ms, at_ms + 10**9]))
+        if random.random() < 0.05:
+            assert pair.apply(value) in (Duplicate(), Denied())
+    profile = pair.held.message()
+    assert len(profile.history.product_ids) == 200
+    assert len(profile.recent_event_ids) == 128 * 8
+    assert len(profile.anonymous_ids) == 16
+    if seed == 3:
+        assert len(profile.purchases.product_ids) == 256
+    if seed != 2 and COMPILED is not None:
+        assert pair.left < 120, "long orders and what comes late"
+
+
+def test_a_cart_holds_a_hundred_lines_and_the_first_goes():
+    pair = Pair()
+    pair.fold(*(added(f"p{number}", f"e{number}", NOON_MS + number) for number in range(102)))
+    assert [line.product_id for line in pair.held.message().cart] == [f"p{number}" for number in range(2, 102)]
+    pair.fold(added("p5", "more", NOON_MS + 200, 10_000))
+    assert pair.held.message().cart[3].quantity == 10_000
+
+
+@compiled
+@pytest.mark.parametrize("payload", PAYLOADS, ids=str)
+def test_only_changes_of_fields_and_consents_are_left_to_python(payload):
+    pair = Pair()
+    pair.fold(viewed("p1", "before"), viewed("p2", "before too"))
+    pair.left = 0
+    assert isinstance(pair.apply(event("e", NOON_MS, source="shop", anonymous_id="a", **payload).SerializeToString()), Applied)
+    assert pair.left == bool({"profile_changed", "consent_changed"} & payload.keys())
+
+
+@compiled
+def test_who_has_denied_profiling_is_left_alone():
+    pair = Pair()
+    pair.fold(consent("profiling", 2, "e1"), consent("sms", 1, "e2"))
+    pair.left = 0
+    assert pair.apply(viewed("p", "e3").SerializeToString()) == Denied()
+    assert pair.left == 0
+
+
+@compiled
+def test_ids_of_every_length_have_the_digests_of_blake2b():
+    for size in range(1, 129):
+        event_id = ("".join(map(chr, range(0x21, 0x7F))) * 2)[:size]
+        raw, _ = COMPILED.fold(HeldProfile.new(b"ada").encode(), viewed("p", event_id).SerializeToString(), b"ada", 0, Interaction)
+        assert Profile.FromString(raw).recent_event_ids == blake2b(event_id.encode(), digest_size=8).digest()
+
+
+BROKEN = [
+    event(""), event("e" * 129, **PAYLOADS[0]), event("\n", **PAYLOADS[0]), event("e", 0, **PAYLOADS[0]),
+    event("e", 946_684_799_999, **PAYLOADS[0]), event("e", 4_102_444_800_001, **PAYLOADS[0]), event("e", -1, **PAYLOADS[0]), event("e"),
+    event("e", user_id="__a", **PAYLOADS[0]), event("e", user_id="", **PAYLOADS[0]), event("e", user_id="bob", **PAYLOADS[0]),
+    event("e", user_id="a" * 257, **PAYLOADS[0]), event("e", source="s" * 65, **PAYLOADS[0]),
+    event("e", session_id="s" * 129, **PAYLOADS[0]), event("e", anonymous_id="a" * 257, **PAYLOADS[0]),
+    event("e", anonymous_id="\x7f", **PAYLOADS[0]), event("e", attributes={"": "x"}, **PAYLOADS[0]),
+    viewed(""), viewed("__p"), viewed("p" * 129),
+    event("e", added_to_cart={"product_id": "p", "quantity": 10_001}), event("e", added_to_cart={"product_id": ""}),
+    event("e", added_to_cart={"product_id": "p", "unit_price": {"minor_units": -1}}),
+    event("e", added_to_cart={"product_id": "p", "unit_price": {"minor_units": 10**12 + 1}}),
+    event("e", added_to_cart={"product_id": "p", "unit_price": {"currency_code": "eur"}}),
+    event("e", added_to_cart={"product_id": "p", "unit_price": {"currency_code": "EURO"}}),
+    event("e", removed_from_cart={"product_id": "p", "quantity": 10_001}), ordered([], "e"), ordered(["p"] * 101, "e"),
+    ordered(["p", ""], "e"), event("e", order_placed={"lines": [{"product_id": "p"}]}),
+    event("e", order_placed={"order_id": "o" * 129, "lines": [{"product_id": "p"}]}),
+    event("e", order_placed={"order_id": "o", "lines": [{"product_id": "p", "quantity": 10_001}]}),
+    event("e", order_placed={"order_id": "o", "lines": [{"product_id": "p", "unit_price": {"minor_units": -5}}]}),
+    event("e", email_opened={}), event("e", email_clicked={"product_id": "p"}),
+    event("e", email_clicked={"message_id": "m", "product_id": "__"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
+def test_an_event_that_breaks_a_rule_changes_nothing(broken):
+    pair = Pair()
+    pair.fold(viewed("p", "before"))
+    assert isinstance(pair.apply(broken.SerializeToString()), Violation)
+    assert isinstance(pair.apply(broken.SerializeToString(), key=broken.user_id.encode()), Violation) or broken.user_id == "bob"
+
+
+def test_the_least_and_the_most_that_an_event_may_hold_is_folded():
+    for made in (
+        event("e" * 128, 4_102_444_800_000, session_id="s" * 128, source="s" * 64, anonymous_id="a" * 256, **PAYLOADS[0]),
+        event("e", 946_684_800_000, added_to_cart={"product_id": "p" * 128, "quantity": 10_000, "unit_price": {"minor_units": 10**12}}),
+        event("e", added_to_cart={"product_id": "p", "unit_price": {}}), event("e", attributes={"a": "b"}, **PAYLOADS[0]),
+        viewed("_p"), event("é", **PAYLOADS[0]), ordered(["p"] * 100, "e"), ordered([f"p{n}" for n in range(100)], "e"),
+    ):  # fmt: skip
+        pair = Pair()
+        assert isinstance(pair.apply(made.SerializeToString(), made.occurred_at_ms - 86_400_000), Applied)
+        assert isinstance(pair.apply(made.SerializeToString(), made.occurred_at_ms - 86_400_001), Violation)
+    long = Pair("u" * 256)
+    assert isinstance(long.apply(viewed("p", user_id="u" * 256).SerializeToString()), Applied)
+
+
+def mutated(random: Random, whole: bytes) -> bytes:
+    if random.random() < 0.1:
+        return random.randbytes(random.randint(0, 60))
+    noise = bytearray(whole[: random.randint(0, len(whole))] if random.random() < 0.2 else whole)
+    for _ in range(random.randint(1, 3)):
+        if not noise:
+            break
+        place = random.randrange(len(noise))
+        match random.randrange(3):
+            case 0:
+                noise[place] = random.choice([random.randrange(256), noise[place] ^ 1 << random.randrange(8), 0x00, 0x0A, 0x7F, 0x80, 0xFF])
+            case 1:
+                noise[place:place] = noise[random.randrange(len(noise)) :][: random.randint(1, 9)]
+            case _:
+                del noise[place : place + random.randint(1, 4)]
+    return bytes(noise)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_a_damaged_event_it_makes_what_python_makes(seed):
+    random = Random(seed)
+    values = [any_event(random, number, NOON_MS + number, ["p1", "p2"]).SerializeToString() for number in range(200)]
+    pair = Pair()
+    for _ in range(1_500):
+        pair.apply(mutated(random, random.choice(values)))
+
+
+@compiled
+@pytest.mark.parametrize("seed", range(4))
+def test_of_a_damaged_profile_it_makes_what_python_makes_or_leaves_it(seed):
+    random = Random(seed)
+    pair = Pair()
+    wholes = []
+    for number in range(60):
+        pair.fold(any_event(random, number, NOON_MS + number * MINUTE_MS, ["p1", "p2", "é", "p4"]))
+        wholes.append(pair.held.encode())
+    for number in range(3_000):
+        raw = mutated(random, random.choice(wholes))
+        value = any_event(random, 1_000 + number, NOON_MS + 61 * MINUTE_MS, ["p1", "p2", "é", "p4"]).SerializeToString()
+        folded = COMPILED.fold(raw, value, b"ada", 0, Interaction)
+        if type(folded) is tuple:
+            after, interactions = folded
+            try:
+                profile = Profile.FromString(raw)
+            except DecodeError:
+                continue  # it does not read what an event does not concern
+            outcome = fold_event(profile, Event.FromString(value))
+            assert outcome == Applied(interactions)
+            assert Profile.FromString(after) == profile
+
+
+@compiled
+def test_arguments_of_other_kinds_are_left_to_python():
+    value = viewed("p").SerializeToString()
+    for arguments in (
+        (), (b"", value, b"ada", 0), (None, value, b"ada", 0, Interaction), (b"", None, b"ada", 0, Interaction),
+        (b"", value, "ada", 0, Interaction),
+        (b"", value, b"ada", 0.0, Interaction), (b"", value, b"ada", 1 << 70, Interaction), (b"", value, b"ada", 0, dict),
+        (b"", value, b"ada", 0, None),
+    ):  # fmt: skip
+        assert COMPILED.fold(*arguments) is None
+
+
+@compiled
+def test_folds_leave_nothing_behind():
+    random = Random(1)
+    pair = Pair()
+    cases = []
+    for number in range(100):
+        value = any_event(random, number, NOON_MS + number * MINUTE_MS, ["p1", "p2", "p3"]).SerializeToString()
+        cases += [(pair.held.encode(), value), (pair.held.encode(), mutated(random, value)), (mutated(random, pair.held.encode()), value)]
+        pair.apply(value)
+
+    def blocks(rounds: int) -> int:
+        for _ in range(rounds):
+            for raw, value in cases:
+                COMPILED.fold(raw, value, b"ada", 0, Interaction)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = blocks(3)
+    assert blocks(20) - before < 20, "a block for every round would be 20"
+
+
+def test_bytes_that_are_no_profile_are_told_by_whoever_reads_them():
+    with pytest.raises(DecodeError):
+        HeldProfile.decode(b"\xff").message()
+    with pytest.raises(DecodeError):
+        HeldProfile.decode(b"\xff").apply(viewed("p").SerializeToString(), b"ada", 0)
+    assert message_of(None) is None
+
+
+@settings(max_examples=20)
+@given(histories(max_size=10))
+def test_stored_and_read_in_between_it_is_the_same(events):
+    whole, stored = HeldProfile.new(b"ada"), HeldProfile.new(b"ada")
+    for one in events:
+        value = one.SerializeToString()
+        outcome = whole.apply(value, b"ada", 0)
+        stored = HeldProfile.decode(stored.encode())
+        assert stored.apply(value, b"ada", 0) == outcome
+    assert stored.encode() == whole.encode()
+    assert stored.message() == whole.message()
