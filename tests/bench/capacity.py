@@ -11,9 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-#: The first rate tried, and how much more each next one is.
+#: The first rate tried; how much more the next ones are while all is kept up with, and once one was not.
 FIRST_RATE = 100.0
-STEP = 1.2
+STRIDE, STEP = 1.8, 1.15
 #: For how long each rate is held, and the last part of it in which nothing may have piled up.
 HOLD_SECONDS = 8.0
 WATCH_SECONDS = 3.0
@@ -31,19 +31,36 @@ class Load(Protocol):
         """Events that were not read yet, and users whose list was not delivered yet."""
 
 
-async def find_capacity(load: Load, say: Callable[[str], None], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> float:
-    """Events a second; 0 when not even the first rate is kept up with. The flow stands still afterwards."""
-    rate, kept = FIRST_RATE, 0.0
-    while True:
+async def find_capacity(
+    load: Load, say: Callable[[str], None], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    until_idle: Callable[[], Awaitable[None]] | None = None,
+) -> float:
+    """Events a second; 0 when not even the first rate is kept up with. The flow stands still afterwards.
+
+    In strides up to a rate that is not kept up with, and, once what piled up is worked off, in smaller steps from the last one that was.
+    """
+    kept, rate, too_much = 0.0, FIRST_RATE, 0.0
+    while not too_much or rate < too_much:
         say(f"looking for what is kept up with: {rate:,.0f} events/s")
-        load.rate = rate
-        await sleep(HOLD_SECONDS - WATCH_SECONDS)
-        looks: list[float] = []
-        until = time.monotonic() + WATCH_SECONDS
-        for _ in range(round(WATCH_SECONDS / _LOOK_SECONDS)):
-            looks.append(await load.waiting())
-            await sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
-        if sorted(looks)[len(looks) // 2] > WAITING_SECONDS * rate:
+        if await _keeps_up(load, rate, sleep):
+            kept, rate = rate, rate * (STEP if too_much else STRIDE)
+        elif too_much or not kept:
+            break
+        else:
+            too_much, rate = rate, kept * STEP
             load.rate = 0.0
-            return kept
-        kept, rate = rate, rate * STEP
+            if until_idle is not None:
+                await until_idle()
+    load.rate = 0.0
+    return kept
+
+
+async def _keeps_up(load: Load, rate: float, sleep: Callable[[float], Awaitable[None]]) -> bool:
+    load.rate = rate
+    await sleep(HOLD_SECONDS - WATCH_SECONDS)
+    looks: list[float] = []
+    until = time.monotonic() + WATCH_SECONDS
+    for _ in range(round(WATCH_SECONDS / _LOOK_SECONDS)):
+        looks.append(await load.waiting())
+        await sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+    return sorted(looks)[len(looks) // 2] <= WAITING_SECONDS * rate

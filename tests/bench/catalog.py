@@ -25,7 +25,7 @@ from app.domain.product_validation import product_key
 from app.streams.publisher import partition_of
 from tests.bench.broker import fill, read_back
 from tests.bench.harness import PARTITIONS, BenchError, Harness
-from tests.bench.latency import Feed, Flow, Plan, RunningWorker, core_used, running_worker, until_idle
+from tests.bench.running import Feed, Flow, Plan, RunningWorker, core_used, running_worker, until_idle
 from tests.bench.workload import FIRST_EVENT_MS, Record
 from tidings.events.v1.event_pb2 import Money
 from tidings.products.v1.product_pb2 import AttributeValues, Product

@@ -29,9 +29,10 @@ from app.streams.publisher import partition_of
 from app.streams.topics import create_topics
 from tests.bench.broker import delete_topics, fill
 from tests.bench.harness import PARTITIONS, BenchError, Harness
-from tests.bench.latency import Flow, Latency, Plan, RunningWorker, measure_probes, quantiles_of, running_worker
+from tests.bench.latency import Latency, measure_probes, quantiles_of
 from tests.bench.protocol import Assignment
 from tests.bench.receiver import HOOK
+from tests.bench.running import Flow, Plan, RunningWorker, running_worker
 from tests.bench.unwell import KINDS
 from tests.bench.worker_settings import as_toml, worker_settings
 from tests.bench.workload import Record

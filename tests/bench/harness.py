@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from tests.bench.workload import BareEvents, Digest, Workload
 
 PARTITIONS = 4
 #: No run takes longer: the slowest system handles its events in a minute.
-RUN_SECONDS = 600.0
+RUN_SECONDS = 240.0
 _STOP_SECONDS = 10.0
 #: A system whose last change may not be durable yet when it says so is looked at once more after so long.
 _LATE_SECONDS = 3.0
@@ -55,6 +55,9 @@ class Cores:
         if self.pinned:
             os.sched_setaffinity(0, self.broker)
 
+    def all(self) -> frozenset[int]:
+        return self.system | self.broker
+
     def for_system(self) -> Callable[[], None] | None:
         """What a system's process does before it becomes the system."""
         return partial(os.sched_setaffinity, 0, self.system) if self.pinned else None
@@ -75,9 +78,12 @@ class Measured:
 
 
 class Harness:
-    """``directory`` is for logs and the systems' local data; it may be removed afterwards."""
+    """``directory`` is for logs and the systems' local data; it may be removed afterwards. ``broker_pids`` tells who is the broker."""
 
-    def __init__(self, bootstrap_servers: str, cores: Cores, directory: Path) -> None:
+    def __init__(
+        self, bootstrap_servers: str, cores: Cores, directory: Path, broker_pids: Callable[[], Sequence[int]] = tuple
+    ) -> None:
+        self.broker_pids = broker_pids
         self.bootstrap_servers = bootstrap_servers
         self.cores = cores
         self.directory = directory
@@ -174,11 +180,11 @@ class Harness:
         async with self.process((*command, str(path)), name) as process:
             try:
                 async with asyncio.timeout(RUN_SECONDS):
-                    return await _report_of(process)
+                    return await report_of(process)
             except TimeoutError:
-                raise BenchError(f"{name} gave no result within {RUN_SECONDS:g} s:\n{self._log_tail(name)}") from None
+                raise BenchError(f"{name} gave no result within {RUN_SECONDS:g} s:\n{self.log_tail(name)}") from None
             except EOFError:
-                raise BenchError(f"{name} ended with code {await process.wait()} and no result:\n{self._log_tail(name)}") from None
+                raise BenchError(f"{name} ended with code {await process.wait()} and no result:\n{self.log_tail(name)}") from None
 
     @asynccontextmanager
     async def process(self, command: tuple[str, ...], name: str, *, measured: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -203,10 +209,10 @@ class Harness:
         async with self.process(command, "receiver", measured=False) as process:
             assert process.stdout is not None
             if not (line := await process.stdout.readline()):
-                raise BenchError(f"the webhook receiver ended:\n{self._log_tail('receiver')}")
+                raise BenchError(f"the webhook receiver ended:\n{self.log_tail('receiver')}")
             yield f"http://127.0.0.1:{int(line)}"
 
-    def _log_tail(self, name: str) -> str:
+    def log_tail(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")[-_LOG_TAIL_CHARS:]
 
 
@@ -217,7 +223,8 @@ def measured(job: str, users: int, system: str, report: Report) -> Measured:
     )
 
 
-async def _report_of(process: asyncio.subprocess.Process) -> Report:
+async def report_of(process: asyncio.subprocess.Process) -> Report:
+    """Raises EOFError when the program ends without one."""
     assert process.stdout is not None
     async for line in process.stdout:
         if line.startswith(RESULT.encode()):

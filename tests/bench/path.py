@@ -32,6 +32,7 @@ class PathRuns:
     harness: Harness
     users: int
     events: int
+
     @cached_property
     def _events(self) -> ShopEvents:
         return ShopEvents(self.users, self.events, PARTITIONS)
@@ -64,19 +65,20 @@ class PathRuns:
         elif report.events != self.events:
             raise BenchError(f"{name}: {report.events} of {self.events} events handled")
         if stage is Stage.DELIVERY:
-            await self._check_deliveries(f"{name}-outbox-changelog", receiver_url)
+            await check_deliveries(self.harness.bootstrap_servers, f"{name}-outbox-changelog", receiver_url)
 
-    async def _check_deliveries(self, outbox_topic: str, receiver_url: str) -> None:
-        """Everyone's list is what the webhook got last: at its version, or at an earlier one that said the same."""
-        outbox = await read_back(self.harness.bootstrap_servers, outbox_topic)
-        updates = {key.decode(): OutboxEntry.FromString(value).update for key, value in outbox.items()}
-        async with aiohttp.ClientSession() as session, session.get(f"{receiver_url}/seen") as response:
-            got = await response.json()
-        versions, lists = got["versions"], got["lists"]
-        wrong = sorted(updates.keys() ^ versions.keys())
-        for user_id in updates.keys() & versions.keys():
-            wanted = checksum_of(recommendation.product_id for recommendation in updates[user_id].recommendations)
-            if lists[user_id] != wanted or versions[user_id] > updates[user_id].version:
-                wrong.append(user_id)
-        if wrong:
-            raise BenchError(f"{outbox_topic}: {len(wrong)} of {len(updates)} users did not get their last list, {wrong[0]} for one")
+
+async def check_deliveries(bootstrap_servers: str, outbox_topic: str, receiver_url: str) -> None:
+    """Everyone's list is what the webhook got last: at its version, or at an earlier one that said the same. Raises BenchError."""
+    outbox = await read_back(bootstrap_servers, outbox_topic)
+    updates = {key.decode(): OutboxEntry.FromString(value).update for key, value in outbox.items()}
+    async with aiohttp.ClientSession() as session, session.get(f"{receiver_url}/seen") as response:
+        got = await response.json()
+    versions, lists = got["versions"], got["lists"]
+    wrong = sorted(updates.keys() ^ versions.keys())
+    for user_id in updates.keys() & versions.keys():
+        wanted = checksum_of(recommendation.product_id for recommendation in updates[user_id].recommendations)
+        if lists[user_id] != wanted or versions[user_id] > updates[user_id].version:
+            wrong.append(user_id)
+    if wrong:
+        raise BenchError(f"{outbox_topic}: {len(wrong)} of {len(updates)} users did not get their last list, {wrong[0]} for one")

@@ -1,10 +1,11 @@
-"""``python -m tests.bench.plot``: build/bench.png from build/bench.json: the bare job in every system, and what the stages of ours cost."""
+"""``python -m tests.bench.plot``: build/bench.png from build/bench.json, a panel for each thing that was measured."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,39 @@ from matplotlib.figure import Figure
 from tests.bench.peers import ROOT
 
 _OURS, _THEIRS, _DOTS_PER_INCH = "#0b6e4f", "#9aa5b1", 120
-_BARE = "state_per_user"
+_BARE, _COLUMNS = "state_per_user", 3
 
 
 def draw(written: Mapping[str, Any], path: Path) -> None:
-    """One panel for each number of users of the bare job, and one for the stages, if they were measured."""
+    """A panel for each number of users of the bare job, and one for whatever else was measured; nothing when nothing was."""
+    panels: list[Callable[[Axes], None]] = []
     runs = [run for run in written["runs"] if run["job"] == _BARE]
-    users = sorted({run["users"] for run in runs})
-    panels = len(users) + bool(written["stages"])
+    for users in sorted({run["users"] for run in runs}):
+        these = [run for run in runs if run["users"] == users]
+        panels.append(partial(_systems, runs=these, title=f"One Protobuf state per user, {users:,} users"))
+    if written["stages"]:
+        panels.append(partial(_stages, stages=written["stages"]))
+    if sizes := [size for size in (written.get("growth") or {}).get("sizes", []) if size["cpu_us_per_event"]]:
+        panels.append(partial(_growth, sizes=sizes))
+    if written["latency"]:
+        panels.append(partial(_latency, latency=written["latency"]))
+    if written.get("recovery"):
+        panels.append(partial(_recovery, found=written["recovery"]))
     if not panels:
         return
-    figure = Figure(figsize=(6.5 * panels, 4.5), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for panel, count in zip(axes, users, strict=False):
-        _systems(panel, [run for run in runs if run["users"] == count], f"One Protobuf state per user, {count:,} users")
-    if written["stages"]:
-        _stages(axes[-1], written["stages"])
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(6.5 * columns, 4.5 * rows), layout="constrained")
+    all_axes = [axes for row in figure.subplots(rows, columns, squeeze=False) for axes in row]
+    for axes, panel in zip(all_axes, panels, strict=False):
+        panel(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
-def _systems(axes: Axes, runs: list[Mapping[str, Any]], title: str) -> None:
+def _systems(axes: Axes, runs: Sequence[Mapping[str, Any]], title: str) -> None:
     ordered = sorted(runs, key=lambda run: run["events_per_second"])
     speeds = [run["events_per_second"] / 1000 for run in ordered]
     colors = [_OURS if run["system"] == "tidings" else _THEIRS for run in ordered]
@@ -45,15 +59,47 @@ def _systems(axes: Axes, runs: list[Mapping[str, Any]], title: str) -> None:
         axes.annotate(f"{speed:,.1f}", (max(of), place), xytext=(4, 0), textcoords="offset points", va="center")
     axes.set(title=title, xlabel="thousand events a second on one core (median; line: slowest to fastest)")
     axes.margins(x=0.12)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _stages(axes: Axes, stages: list[Mapping[str, Any]]) -> None:
+def _stages(axes: Axes, stages: Sequence[Mapping[str, Any]]) -> None:
     bars = axes.barh([stage["stage"] for stage in stages][::-1], [stage["cpu_us_per_event"] for stage in stages][::-1], color=_OURS)
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set(title="The full path, a stage at a time", xlabel="µs of processor time an event")
     axes.margins(x=0.12)
-    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _growth(axes: Axes, sizes: Sequence[Mapping[str, Any]]) -> None:
+    """Beside each number of users, how much more an event costs than with the fewest at the same time."""
+    bars = axes.bar([f"{size['users']:,}" for size in sizes], [size["cpu_us_per_event"] for size in sizes], color=_OURS)
+    labels = [f"{size['cpu_us_per_event']:,.0f}" + ("" if size["grown"] is None else f" ({size['grown']:+.0%})") for size in sizes]
+    axes.bar_label(bars, labels, padding=3)
+    axes.set(title="The full path, an event each of users who are there", xlabel="users", ylabel="µs of processor time an event")
+    axes.margins(y=0.12)
+
+
+def _latency(axes: Axes, latency: Sequence[Mapping[str, Any]]) -> None:
+    """From the median to the 99th percentile."""
+    names = [f"{one['measure'].replace('_', ' ')}, {one['load']:.0%}" for one in latency][::-1]
+    places, ordered = range(len(names)), list(latency)[::-1]
+    axes.hlines(places, [one["p50_ms"] for one in ordered], [one["p99_ms"] for one in ordered], color=_OURS, linewidth=6)
+    for place, one in enumerate(ordered):
+        said = f"{one['p50_ms']:.0f} to {one['p99_ms']:.0f}"
+        axes.annotate(said, (one["p99_ms"], place), xytext=(6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(list(places), names)
+    axes.set(title="Latency at a part of the capacity, open loop", xlabel="ms, from the median to the 99th percentile", xscale="log")
+    axes.margins(x=0.2)
+
+
+def _recovery(axes: Axes, found: Sequence[Mapping[str, Any]]) -> None:
+    names = [one["system"] for one in found]
+    for shift, (kind, color) in zip((-0.2, 0.2), (("warm", _THEIRS), ("cold", _OURS)), strict=True):
+        places, seconds = [place + shift for place in range(len(names))], [one[f"{kind}_seconds"] for one in found]
+        bars = axes.barh(places, seconds, 0.4, color=color, label=kind)
+        axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.legend(loc="lower right", frameon=False)
+    axes.set(title=f"Back after SIGKILL, {found[0]['users']:,} users", xlabel="seconds from start to new events handled")
+    axes.margins(x=0.12)
 
 
 def main() -> None:

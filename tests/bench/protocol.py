@@ -40,6 +40,8 @@ class Assignment:
     webhook_url: str = ""
     #: Where a system that writes no changelog leaves its state once the clock has stopped, before it reports (write_state()).
     state_file: str = ""
+    #: The consumer group's session timeout; 0: the system's own.
+    session_seconds: int = 0
 
     def write(self, path: Path) -> Path:
         path.write_text(json.dumps(asdict(self)))

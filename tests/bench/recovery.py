@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from app.settings import KafkaSettings
 from app.streams.publisher import partition_of
 from app.streams.topics import create_topics
 from tests.bench.broker import fill, read_back
+from tests.bench.harness import BenchError
 from tests.bench.worker_settings import ENVIRONMENT, as_toml, worker_settings
 from tests.bench.workload import Record, ShopEvents
 from tests.brokers.apache_kafka import ApacheKafka
@@ -61,13 +62,18 @@ class Return:
 class MeasuredWorker:
     """``tidings worker`` as a child."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any], port: int, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, directory: Path, settings: dict[str, Any], port: int, http: aiohttp.ClientSession, pin: Callable[[], None] | None = None
+    ) -> None:
+        """``pin``: what the child does first (Cores.for_system)."""
         self.data_dir = Path(settings["worker"]["data_dir"])
-        self._log = directory / "worker.log"
-        self._file = directory / "tidings.toml"
+        name = settings["kafka"]["application_id"]
+        self._log = directory / f"{name}.log"
+        self._file = directory / f"{name}.toml"
         self._file.write_text(as_toml(settings))
         self._url = f"http://127.0.0.1:{port}"
         self._http = http
+        self._pin = pin
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> Return:
@@ -76,20 +82,28 @@ class MeasuredWorker:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "app", "worker", "--settings", str(self._file),
-                env={**os.environ, **ENVIRONMENT}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, **ENVIRONMENT}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=self._pin,
             )  # fmt: skip
         while (await self._status("/readyz")) != 200:
             if self._process.returncode is not None or time.monotonic() - began > MAX_SECONDS:
-                raise SystemExit(f"the worker is not ready:\n{self._log.read_text()[-3000:]}")
+                raise BenchError(f"the worker is not ready:\n{self._log.read_text()[-3000:]}")
             await asyncio.sleep(0.05)
         seconds = time.monotonic() - began
         said = _RECOVERED.findall(self._log.read_text()[known:])
         recovery_seconds, records = said[-1]
         return Return(seconds, float(recovery_seconds), int(records), self.rss_bytes())
 
-    async def kill(self) -> None:
+    @property
+    def pid(self) -> int:
         assert self._process is not None
-        if self._process.returncode is None:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode if self._process is not None else None
+
+    async def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
 
@@ -183,7 +197,7 @@ async def _measure(
 
 def _compare(before: dict[str, Any], after: dict[str, Any]) -> None:
     if wrong := [user for user, answer in before.items() if after[user] != answer]:
-        raise SystemExit(f"{len(wrong)} of {len(before)} users are not what they were, {wrong[0]} for one")
+        raise BenchError(f"{len(wrong)} of {len(before)} users are not what they were, {wrong[0]} for one")
 
 
 async def _multiply(bootstrap_servers: str, changelogs: Mapping[str, str], times: int) -> None:
@@ -210,7 +224,7 @@ async def _settled(log: KafkaLog) -> None:
         if done:
             return
         if time.monotonic() > deadline:
-            raise SystemExit("the worker does not get through the events")
+            raise BenchError("the worker does not get through the events")
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -239,7 +253,10 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the broker is a child, and is ended on the way out
     with tempfile.TemporaryDirectory(prefix="tidings-recovery-") as directory:
-        asyncio.run(measure(options.users, options.events_per_user, options.times, Path(directory)))
+        try:
+            asyncio.run(measure(options.users, options.events_per_user, options.times, Path(directory)))
+        except BenchError as exc:
+            sys.exit(str(exc))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from app.errors import TidingsError
 from tests.bench.broker import fill
 from tests.bench.deliveries import become, same_lists, unwell_receivers
 from tests.bench.harness import BenchError, Cores, Harness
-from tests.bench.latency import Feed, Flow, Plan, RunningWorker, running_worker
+from tests.bench.running import Feed, Flow, Plan, RunningWorker, running_worker
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
 
 MIB = 1024**2

@@ -10,31 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from tests.bench import ranking
-from tests.bench.__main__ import Bench, Sizes
 from tests.bench.broker import create_topic, fill
 from tests.bench.harness import BenchError, Cores, Harness, Measured
 from tests.bench.proto.bench_pb2 import UserState
 from tests.bench.protocol import Assignment, Report, read_state, write_state
 from tests.bench.results import Key, Ratio, Results
+from tests.bench.schedule import Schedule
+from tests.bench.sizes import Sizes
 from tests.bench.systems import PEERS, SYSTEMS, Kept, System
 from tests.bench.systems.tidings_path import Stage
 from tests.bench.workload import BareEvents, Record, ShopEvents, positions_of
 from tests.brokers.apache_kafka import ROOT, ApacheKafka
+
+#: All but those that mostly wait for restarts: growth, two workers, the recovery of peers.
+_JOBS = "state_per_user,profile_fold,full_path,latency,stages,deliveries,catalog,ranking"
 
 
 @pytest.mark.kafka
 def test_a_quick_run_measures_every_job_of_every_system_and_writes_it_down(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--quick", "--systems", "tidings,naive_faust", "--output", str(output)],
+        [sys.executable, "-m", "tests.bench", "--quick", "--systems", "tidings,naive_faust", "--jobs", _JOBS, "--output", str(output)],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     written = json.loads(output.read_text())
     assert output.with_suffix(".png").stat().st_size > 10_000
+    assert (written["failed"], written["not_begun"]) == ({}, [])
     runs = {(run["job"], run["users"], run["system"]): run for run in written["runs"]}
     assert set(runs) == {
         ("state_per_user", 200, "tidings"), ("state_per_user", 200, "naive_faust"), ("state_per_user", 2_000, "tidings"),
@@ -154,16 +158,40 @@ def test_the_systems_are_those_that_are_promised() -> None:
     ]
 
 
-async def test_a_round_has_a_run_of_ours_on_both_sides_of_every_peer_and_leaves_out_what_cannot_run(tmp_path: Path) -> None:
-    cannot = System("absent", (), frozenset({"state_per_user"}), why_not=lambda: "it is not installed")
+def _schedule(tmp_path: Path, names: list[str], jobs: list[str], rounds: int, extra: tuple[System, ...] = ()) -> Schedule:
     harness = Harness("127.0.0.1:1", Cores(frozenset(), frozenset(), False), tmp_path)
-    chosen = [SYSTEMS[name] for name in ("tidings", "naive_faust", "bare_aiokafka", "bytewax")]
-    chosen = [replace(system, why_not=str) for system in chosen]
-    bench = Bench(harness, Sizes(bare=((10, 20),)), jobs=["state_per_user"], pairs=1, systems=[*chosen, cannot], console=Console())
-    assert [turn.key.system for turn in bench._turns()] == [
-        "naive_faust", "tidings", "bare_aiokafka", "tidings", "bytewax", "tidings", "naive_faust",
-    ]
-    assert bench.results.left_out == {"absent": "it is not installed"}
+    chosen = [*(replace(SYSTEMS[name], why_not=str) for name in names), *extra]
+    results, sizes = Results(harness.cores), Sizes(bare=((10_000, 20), (1_000_000, 20)))
+    return Schedule(harness, sizes, results, jobs=jobs, rounds=rounds, systems=chosen, say=print)
+
+
+def test_a_round_has_a_run_of_ours_on_both_sides_of_every_peer_and_leaves_out_what_cannot_run(tmp_path: Path) -> None:
+    cannot = System("absent", (), frozenset({"state_per_user"}), why_not=lambda: "it is not installed")
+    names = ["tidings", "naive_faust", "bare_aiokafka", "quix_streams_at_least_once"]
+    schedule = _schedule(tmp_path, names, ["state_per_user"], 1, (cannot,))
+    assert [step.what.split(", ")[1:] for step in schedule.steps()] == [
+        *(["10,000 users", name] for name in (
+            "naive_faust", "tidings", "bare_aiokafka", "tidings", "quix_streams_at_least_once", "tidings", "naive_faust",
+        )),
+        # Only those for which a bar is set.
+        *(["1,000,000 users", name] for name in ("naive_faust", "tidings", "quix_streams_at_least_once", "tidings", "naive_faust")),
+    ]  # fmt: skip
+    assert schedule._results.left_out == {"absent": "it is not installed"}
+
+
+def test_our_own_jobs_have_naive_fausts_bare_one_on_both_sides_and_further_rounds_come_after_what_is_measured_once(tmp_path: Path) -> None:
+    jobs = ["state_per_user", "profile_fold", "full_path", "growth", "latency", "two_workers", "stages"]
+    said = [step.what for step in _schedule(tmp_path, ["tidings", "naive_faust"], jobs, 2).steps()]
+    bare = "state_per_user, 10,000 users"
+    first = [
+        f"round 1: {bare}, naive_faust", f"round 1: {bare}, tidings", f"round 1: {bare}, naive_faust",
+        "round 1: profile_fold, 10,000 users", f"round 1: {bare}, naive_faust",
+        "round 1: full_path, 10,000 users", f"round 1: {bare}, naive_faust",
+        "growth: cost per event by users", "latency", "two workers against one",
+    ]  # fmt: skip
+    assert said[: len(first)] == first
+    assert said[len(first)].startswith("round 1: state_per_user, 1,000,000 users")
+    assert said.index("round 2: full_path, 10,000 users") < said.index("stage decode, turn 1")
 
 
 def test_a_state_that_was_written_to_a_file_is_read_back(tmp_path: Path) -> None:

@@ -87,11 +87,14 @@ class BareEvents:
             yield Record(partition_of(key, self.partitions), key, event.SerializeToString())
 
     def expected(self, positions: Mapping[int, int]) -> Digest:
-        left = dict(positions)
+        left, open_partitions = dict(positions), sum(end > 0 for end in positions.values())
         states: dict[bytes, UserState] = defaultdict(UserState)
         for partition, key, value in self.records():
+            if not open_partitions:
+                break
             if left.get(partition, 0) > 0:
                 left[partition] -= 1
+                open_partitions -= left[partition] == 0
                 apply_event(states[key], UserEvent.FromString(value))
         return self.digest({key: state.SerializeToString() for key, state in states.items()})
 

@@ -38,6 +38,10 @@ class System:
     why_not: Callable[[], str] = str
     #: Events that a slow system is given at most, so that a run takes seconds and not minutes.
     max_events: int | None = None
+    #: It reads a topic with fewer events, for the same reason: it has no notion of how many it is given, or counts them at its end.
+    slow: bool = False
+    #: What a run over a million events (of the smaller topic, if slow) takes on a quiet core, start and check included.
+    about_seconds: float = 45.0
     #: It has no way to say when its last change is durable.
     may_be_late: bool = False
 
@@ -66,15 +70,15 @@ def _user_of_quix_key(key: bytes) -> bytes:
 
 _QUIX_STATE: dict[str, Any] = {"state_topic": "changelog__{name}--{topic}--default", "user_of_key": _user_of_quix_key}
 
-TIDINGS = System("tidings", _python("tidings"), _BARE | {"profile_fold", "full_path"})
-NAIVE_FAUST = System("naive_faust", _python("naive_faust"), _BARE, max_events=40_000, may_be_late=True)
+TIDINGS = System("tidings", _python("tidings"), _BARE | {"profile_fold", "full_path"}, about_seconds=25)
+NAIVE_FAUST = System("naive_faust", _python("naive_faust"), _BARE, max_events=30_000, may_be_late=True, about_seconds=35)
 PEERS = (
-    System("bare_aiokafka", _python("bare_aiokafka"), _BARE, Kept.NOTHING),
-    _peer("bare_confluent_rocksdb", "bare_confluent_rocksdb", kept=Kept.FILE),
-    _peer("quix_streams_at_least_once", "quix_streams", "at-least-once", **_QUIX_STATE),
-    _peer("quix_streams_exactly_once", "quix_streams", "exactly-once", **_QUIX_STATE),
-    _peer("bytewax", "bytewax", kept=Kept.FILE),
-    _peer("pathway", "pathway", kept=Kept.FILE),
+    System("bare_aiokafka", _python("bare_aiokafka"), _BARE, Kept.NOTHING, about_seconds=15),
+    _peer("bare_confluent_rocksdb", "bare_confluent_rocksdb", kept=Kept.FILE, about_seconds=30),
+    _peer("quix_streams_at_least_once", "quix_streams", "at-least-once", slow=True, **_QUIX_STATE),
+    _peer("quix_streams_exactly_once", "quix_streams", "exactly-once", slow=True, **_QUIX_STATE),
+    _peer("bytewax", "bytewax", kept=Kept.FILE, slow=True),
+    _peer("pathway", "pathway", kept=Kept.FILE, slow=True),
     _kafka_streams("kafka_streams_at_least_once", "at_least_once", "0"),
     _kafka_streams("kafka_streams_at_least_once_cached", "at_least_once", str(64 << 20)),
     _kafka_streams("kafka_streams_exactly_once", "exactly_once_v2", "default"),

@@ -14,6 +14,7 @@ def make_app(run: Assignment) -> faust.App:
     app = faust.App(
         run.name, broker=f"kafka://{run.bootstrap_servers}", store="rocksdb://", topic_partitions=run.partitions, datadir=run.data_dir,
         web_enabled=False,  # its port may be taken; it costs nothing per event
+        **session_of(run),
     )
     topic = app.topic(run.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", partitions=run.partitions)
     users = app.Table("users", key_type=bytes, value_type=bytes, partitions=run.partitions, options={"driver": "rocksdict"})
@@ -37,6 +38,11 @@ def make_app(run: Assignment) -> faust.App:
                 await asyncio.Event().wait()  # handle no more; the harness ends the process
 
     return app
+
+
+def session_of(run: Assignment) -> dict[str, float]:
+    """Faust's own but where the recovery of all systems is compared."""
+    return {"broker_session_timeout": run.session_seconds, "broker_heartbeat_interval": 1.0} if run.session_seconds else {}
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ _STATE = "state"
 
 def main(guarantee: Literal["at-least-once", "exactly-once"], run: Assignment) -> None:
     watch = Stopwatch()
+    session = {"session.timeout.ms": run.session_seconds * 1000, "heartbeat.interval.ms": 1000} if run.session_seconds else None
     app = Application(
         broker_address=run.bootstrap_servers, consumer_group=run.name, auto_offset_reset="earliest", processing_guarantee=guarantee,
-        state_dir=run.data_dir, loglevel="WARNING",
+        state_dir=run.data_dir, loglevel="WARNING", consumer_extra_config=session,
     )
     topic = app.topic(run.topic, key_deserializer="bytes", value_deserializer="bytes")
 

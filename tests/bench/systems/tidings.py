@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from app.engine import Codec, EngineApp, EngineOptions, Table, Unit
 from tests.bench.proto.bench_pb2 import UserEvent, UserState
 from tests.bench.protocol import Assignment, Stopwatch, apply_event
+from tests.bench.systems.naive_faust import session_of
 from tests.bench.systems.tidings_path import run_path
 
 USERS = Codec[UserState](UserState.FromString, UserState.SerializeToString, lambda _: UserState())
@@ -22,7 +23,7 @@ USERS = Codec[UserState](UserState.FromString, UserState.SerializeToString, lamb
 def make_app(run: Assignment, fail: Callable[[BaseException], None]) -> EngineApp:
     app = EngineApp(
         run.name, options=EngineOptions(run.bootstrap_servers, batch_max_records=1000), worker_name="bench", datadir=run.data_dir,
-        topic_partitions=run.partitions, fail=fail,
+        topic_partitions=run.partitions, fail=fail, **session_of(run),
     )
     users = app.tables.add(Table(app, name="users", codec=USERS, partitions=run.partitions))
     watch, positions, acknowledged = Stopwatch(), dict[int, int](), 0

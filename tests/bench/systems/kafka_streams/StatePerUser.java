@@ -103,6 +103,10 @@ public final class StatePerUser {
         settings.put(StreamsConfig.STATE_DIR_CONFIG, run.get("data_dir").asText());
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1); // there is one broker
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        if (run.get("session_seconds").asInt() > 0) {
+            settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), run.get("session_seconds").asInt() * 1000);
+            settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), 1000);
+        }
         if (!cacheBytes.equals("default")) {
             settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, Long.parseLong(cacheBytes));
         }
