@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Compiled by pip where there are a C compiler and Python's headers.
-KERNEL := app/domain/_kernel.c app/domain/_fold.c app/domain/_visits.c app/destinations/_list_json.c
+KERNEL := app/domain/_kernel.c app/domain/_fold.c app/domain/_visits.c app/domain/_items.c app/destinations/_list_json.c
 # Tests run side by side; JOBS=1 runs them one after another, in order.
 JOBS := 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
@@ -32,7 +32,7 @@ setup: $(READY) ## Install everything into .venv (Python 3.11 to 3.13; a minute 
 	@echo "ready: $(BIN)/tidings --help"
 
 # Again when pyproject.toml or the kernel's source has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
-$(READY): pyproject.toml $(KERNEL)
+$(READY): pyproject.toml $(KERNEL) app/domain/_wire.h
 	@python=""; for candidate in $${PYTHON:-} python3.13 python3.12 python3.11 python3; do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then python="$$candidate"; break; fi; \
 	done; \
