@@ -27,6 +27,9 @@ from app.errors import StateError
 FETCH_BYTES = 1 << 20
 READ_AHEAD_BYTES = 16 << 20
 LEAST_FETCH_BYTES = 64 << 10
+#: What one answer of the broker may bring, of all partitions together. A busy loop reads some 256 kB in a round, and an answer that is not
+#: read when the request times out is asked for again from its beginning.
+ANSWER_BYTES = 1 << 20
 #: Values of one batch: a record may stand for hundreds of changes, and nothing else runs while a batch is applied.
 BATCH_BYTES = 256 << 10
 #: Batches of one partition that wait here when it is fetched no further: beside what one fetch brings, nothing more is held.
@@ -72,7 +75,7 @@ class SourceReader:
         self._room = asyncio.Event()
         self._consumer = aiokafka.AIOKafkaConsumer(
             **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
-            max_partition_fetch_bytes=fetch_bytes(len(positions)),
+            max_partition_fetch_bytes=fetch_bytes(len(positions)), fetch_max_bytes=ANSWER_BYTES,
         )
         self._idle_wait_ms = self._consumer._fetch_max_wait_ms
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from contextlib import suppress
 from typing import Any
@@ -32,7 +33,7 @@ async def filled_topic(broker: Any, counts: dict[int, int], padding: int = 0) ->
 class Reading:
     """A reader whose deliveries are kept, and which has room while less than ROOM batches are neither written nor forgotten."""
 
-    def __init__(self, broker: Any, positions: dict[TP, int], batch_max_records: int = 7) -> None:
+    def __init__(self, broker: Any, positions: dict[TP, int], batch_max_records: int = 7, **client: Any) -> None:
         self.got: dict[int, list[int]] = defaultdict(list)
         self.sizes: list[int] = []
         self.unwritten: dict[TP, int] = defaultdict(int)
@@ -40,7 +41,7 @@ class Reading:
         self.writes_at_once = True
         self._more = asyncio.Event()
         self.reader = SourceReader(
-            client_of(broker, fetch_max_wait_ms=20), positions, generation=4,
+            client_of(broker, fetch_max_wait_ms=20, **client), positions, generation=4,
             batch_max_records=batch_max_records, linger_ms=5, deliver=self._deliver, has_room=lambda tp: self.unwritten[tp] < ROOM,
         )  # fmt: skip
         self.task = asyncio.create_task(self.reader.run())
@@ -106,6 +107,23 @@ async def test_a_partition_never_has_more_batches_unwritten_than_there_is_room_f
     await reading.stop()
     assert reading.got == {0: list(range(100)), 1: list(range(30))}
     assert reading.most_unwritten == ROOM
+
+
+async def test_a_worker_that_is_busy_with_every_round_gets_its_records_before_the_request_times_out(broker: Any) -> None:
+    """A client reads some 256 kB in a round of the event loop, and a request that timed out is sent once more from its beginning."""
+    topic = await filled_topic(broker, dict.fromkeys(range(8), 200), padding=5_000)
+    reading = Reading(broker, {TP(topic, partition): 0 for partition in range(8)}, request_timeout_ms=3000)
+
+    async def work() -> None:
+        while True:
+            time.sleep(0.1)  # noqa: ASYNC251  it is what holds up the loop
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(work())
+    await reading.until(1600)
+    working.cancel()
+    await reading.stop()
+    assert reading.got == {partition: list(range(200)) for partition in range(8)}
 
 
 async def test_a_batch_of_large_records_ends_before_they_are_many(broker: Any) -> None:

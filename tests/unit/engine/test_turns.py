@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from itertools import pairwise
 
 import pytest
 
-from app.engine.turns import LETS_PASS, ROUNDS, STEP_SECONDS, Priority, Turns
+from app.engine.turns import CALM_ROUNDS, CALM_STEP_SECONDS, LETS_PASS, ROUNDS, STEP_SECONDS, Priority, Turns
 
 
 class Steps:
@@ -31,9 +30,10 @@ class Steps:
             self._round += 1
             await asyncio.sleep(0)
 
-    async def run(self, *takers: object) -> None:
+    async def run(self, *takers: object, is_urgent: bool = True) -> None:
         counting = asyncio.create_task(self.count_rounds())
-        self.turns.hurry()
+        if is_urgent:
+            self.turns.hurry()
         async with asyncio.timeout(5):
             await asyncio.gather(*takers)  # type: ignore[call-overload]  # coroutines
         counting.cancel()
@@ -96,11 +96,11 @@ async def test_whoever_is_cancelled_holds_nobody_up(rounds_before: int) -> None:
     assert steps.order == ["first", "ahead", "next", "again"]
 
 
-async def test_without_anything_urgent_nobody_waits_and_a_step_is_as_long_as_its_batch() -> None:
+async def test_without_anything_urgent_steps_are_longer_and_the_loop_goes_round_all_the_same() -> None:
     steps = Steps()
-    assert steps.turns.step_seconds == math.inf
-    async with asyncio.timeout(5):
-        await asyncio.gather(steps.take("a", 3), steps.take("b", 3))
-    assert steps.order == ["a", "b"] * 3
+    await steps.run(steps.take("a", 3, Priority.PATIENT), steps.take("b", 3), is_urgent=False)
+    assert steps.turns.step_seconds == CALM_STEP_SECONDS
+    assert steps.order == ["a", "a", "b", "a", "b", "b"], "the first finds nobody before it"
+    assert all(CALM_ROUNDS <= after - before <= CALM_ROUNDS + 1 for before, after in pairwise(steps.rounds)), steps.rounds
     await steps.turns.take(Priority.URGENT)
     assert steps.turns.step_seconds == STEP_SECONDS
