@@ -13,3 +13,7 @@ def compiled(name: str, interface: int) -> ModuleType | None:
     except ImportError:
         return None
     return found if getattr(found, "INTERFACE", None) == interface else None
+
+
+#: What an interaction adds to a share (_share.c, INTERFACE): reminders.py and trending.py. None: there is none that fits.
+SHARE_EXTENSION = compiled("app.domain._share", 1)

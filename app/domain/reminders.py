@@ -13,6 +13,9 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.compiled import SHARE_EXTENSION
 
 MAX_RANK = 12
 HALF_LIFE_EVENTS = 50_000
@@ -145,8 +148,12 @@ def _distinct(products: Sequence[str]) -> tuple[dict[str, None], list[str]]:
     return distinct, again
 
 
-def learn_return(reminders: Reminders, session: Sequence[str], earlier: Sequence[str], product_id: str) -> None:
-    """Add what one interaction with ``product_id``, after these products, tells."""
+def learn_return(
+    reminders: Reminders, session: Sequence[str], earlier: Sequence[str], product_id: str, compiled: Any = SHARE_EXTENSION
+) -> None:
+    """Add what one interaction with ``product_id``, after these products, tells. Compiled (_share.c) it adds the same."""
+    if compiled is not None and compiled.learn_return(reminders, session, earlier, product_id):
+        return
     reminders.scale *= _GROWTH
     if reminders.scale > _MAX_SCALE:
         _bring_back(reminders)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.compiled import SHARE_EXTENSION
 
 #: Events that the trend is taken over, all shares together.
 WINDOW_EVENTS = 20_000
@@ -40,8 +43,10 @@ class Trending:
     blocks: list[TrendingBlock] = field(default_factory=list)
 
 
-def count_touch(trending: Trending, product_id: str) -> None:
-    """Count one touch in the open block."""
+def count_touch(trending: Trending, product_id: str, compiled: Any = SHARE_EXTENSION) -> None:
+    """Count one touch in the open block. Compiled (_share.c) it counts the same."""
+    if compiled is not None and compiled.count_touch(trending, product_id):
+        return
     blocks = trending.blocks
     if not blocks:
         blocks.append(TrendingBlock())
