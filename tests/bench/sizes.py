@@ -16,7 +16,7 @@ from tests.bench.ranking import RankingPlan
 from tests.bench.two_workers import TwoWorkersPlan
 
 #: In the order of their importance, in which they are measured.
-JOBS = (BARE, *PATH_JOBS, "growth", "latency", "two_workers", "stages", "recovery", "deliveries", "catalog", "ranking")
+JOBS = (BARE, *PATH_JOBS, "latency", "two_workers", "growth", "stages", "recovery", "deliveries", "catalog", "ranking")
 
 
 @dataclass(frozen=True)

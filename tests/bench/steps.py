@@ -9,9 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-#: A step may take so many times what it takes on a quiet machine, and this at least.
-PATIENCE = 5.0
-AT_LEAST_SECONDS = 150.0
+#: A step may take so many times what it takes on a quiet machine, and this beside.
+PATIENCE = 2.0
+EXTRA_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Outcome:
 
 async def run_steps(
     steps: Sequence[Step], seconds: float, say: Callable[[str], None], after_each: Callable[[Outcome], None],
-    clock: Callable[[], float] = time.monotonic, at_least_seconds: float = AT_LEAST_SECONDS,
+    clock: Callable[[], float] = time.monotonic, extra_seconds: float = EXTRA_SECONDS,
 ) -> Outcome:
     """In their order, which is that of their importance. A step that would last beyond ``seconds`` from now is not begun, one that fails
     does not keep the next from being made. What ends the whole run (a signal, Ctrl-C) goes through.
@@ -45,7 +45,7 @@ async def run_steps(
             outcome.not_begun.append(step.what)
             continue
         say(f"[{number}/{len(steps)}, {gone / 60:.0f} of {seconds / 60:.0f} min] {step.what}")
-        bound_seconds = max(at_least_seconds, PATIENCE * step.about_seconds)
+        bound_seconds = PATIENCE * step.about_seconds + extra_seconds
         try:
             async with asyncio.timeout(bound_seconds) as bound:
                 await step.run()

@@ -138,7 +138,7 @@ async def test_a_step_that_would_last_beyond_the_time_is_not_begun_and_a_shorter
 
 async def test_a_step_that_hangs_is_broken_off() -> None:
     step = Step("hangs", 0.001, lambda: asyncio.sleep(60))
-    outcome = await run_steps([step], 60, print, lambda _: None, at_least_seconds=0.05)
+    outcome = await run_steps([step], 60, print, lambda _: None, extra_seconds=0.05)
     assert outcome.failed == {"hangs": "not done within 0 s"}
 
 
