@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tests.bench.growth import GrowthPlan, Size, _drawn, _events
 from tests.bench.harness import Cores, Measured
 from tests.bench.latency import Latency, quantiles_of
 from tests.bench.peer_recovery import CameBack
+from tests.bench.peers import ROOT
 from tests.bench.plot import draw
 from tests.bench.recovery import Return
 from tests.bench.results import Results
@@ -191,3 +194,11 @@ def test_the_fold_of_a_part_of_the_events_is_that_of_the_whole_list_cut_there() 
     head = positions_of(record for i, record in enumerate(workload.records()) if i < 100)
     assert workload.expected(head).events == 100
     assert workload.expected(head) == BareEvents(20, 100, 4).expected(head)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no /proc")
+def test_the_peak_memory_of_a_program_is_not_that_of_the_one_which_started_it() -> None:
+    held = b"x" * 300_000_000
+    command = [sys.executable, "-c", "from tests.bench.protocol import peak_rss_bytes; print(peak_rss_bytes())"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, preexec_fn=lambda: None).stdout
+    assert int(told) < len(held) // 2
