@@ -7,6 +7,7 @@ batches that are all acknowledged. (Faust's own bookkeeping commits over unackno
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from faust.types import TP
 from mode import Service
 
 from app.engine.batch import BatchMessage
+
+logger = logging.getLogger(__name__)
 
 
 def _clock_seconds() -> float:
@@ -73,6 +76,18 @@ class GroupConsumer(driver.Consumer):
 
     async def create_topic(self, topic: str, *args: Any, **kwargs: Any) -> None:
         """Topics are created by `tidings topics`, with their settings, not by whoever mentions one first."""
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group, for all topics of the app or not at all.
+
+        Where a worker is stopped before its tables are registered, Faust's conductor no longer waits for them and subscribes to the rest.
+        The group would give such a member some of the sources' partitions and others the changelogs that belong to them, who then stop.
+        """
+        asked, wanted = set(topics), {*self.app.sources, *self.app.tables.changelog_topics}
+        if missing := wanted - asked:
+            logger.info("the group is not joined without %s", ", ".join(sorted(missing)))
+            return
+        await super().subscribe(asked)
 
     async def committed_offsets(self, partitions: Iterable[TP]) -> dict[TP, int | None]:
         """The group's committed offset for each partition, None where it has none."""
