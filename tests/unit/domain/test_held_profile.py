@@ -97,7 +97,7 @@ def test_it_is_so_in_long_lives_past_every_bound(seed):
     pair.fold(changed([FieldChange(name="city", text="Zürich")], "c1"), consent("profiling", 1, "c2"), consent("sms", 2, "c3"))
     pair.left = 0
     for number in range(700):
-        at_ms += random.choice([0, 1, MINUTE_MS, MINUTE_MS, MINUTE_MS, 40 * MINUTE_MS, -MINUTE_MS if random.random() < 0.3 else 5])
+        at_ms += random.choice([0, 1, MINUTE_MS, MINUTE_MS, 30 * MINUTE_MS, 40 * MINUTE_MS, -MINUTE_MS if random.random() < 0.3 else 5])
         value = any_event(random, number, at_ms, products).SerializeToString()
         pair.apply(value, random.choice([0, at_ms, at_ms + 10**9]))
         if random.random() < 0.05:
