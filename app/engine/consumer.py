@@ -162,9 +162,13 @@ class GroupConsumer(driver.Consumer):
         return offset
 
     async def _drain_messages(self, fetcher: Service) -> None:
-        """Faust's fetch loop: nothing to fetch here, so it only waits to be stopped."""
-        while not (self.should_stop or fetcher.should_stop):  # noqa: ASYNC110  Faust sets flags, no event that could be awaited for both
-            await asyncio.sleep(0.5)
+        """Faust's fetch loop: nothing to fetch here, so it only waits to be stopped.
+
+        That it was is no news for Faust, which would take it for a crash while the group rebalances.
+        """
+        with suppress(asyncio.CancelledError):
+            while not (self.should_stop or fetcher.should_stop):  # noqa: ASYNC110  Faust sets flags, no event that could be awaited for both
+                await asyncio.sleep(0.5)
 
     async def perform_seek(self) -> None:
         """Positions belong to the reader."""

@@ -1,12 +1,14 @@
-"""What a worker asks its group for."""
+"""What a worker asks its group for, and how it lets go."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faust.transport.consumer import Fetcher
 from mode import Service
 
 from app.engine.consumer import GroupConsumer
@@ -51,3 +53,14 @@ async def test_the_group_is_not_joined_for_some_of_them(member: Member, some: se
     """As by a worker that is stopped while it starts: others would get the changelogs of the sources that it is given, and stop."""
     await member.subscribe(some)
     assert member._thread.subscriptions == []
+
+
+async def test_a_worker_that_is_told_to_end_in_the_middle_of_a_rebalance_ends_in_order(member: Member) -> None:
+    """Faust took it for a crash: the connection to the group was closed under the last commit."""
+    app = member.app
+    app.consumer, app.rebalancing = member, True
+    fetcher = Fetcher(app)
+    await fetcher.start()
+    await asyncio.sleep(0.05)
+    await fetcher.stop()
+    assert not fetcher.crashed
