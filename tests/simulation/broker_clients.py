@@ -70,7 +70,7 @@ class SimWriter:
     async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
         batch, world, flaws = list(records), self._world, self._process.flaws
         epoch = None if flaws.zombies_may_write else self._process.epochs[partition]
-        label = f"changelog {topic.split('-')[-2]}/{partition} += {[key.decode(errors='replace') for key, _ in batch]}"
+        label = f"changelog {topic.split('-')[-2]}/{partition} += {sorted(key.decode(errors='replace') for key, _ in batch)}"
         first = await self._process.through(label, lambda: world.append(topic, partition, batch, epoch), is_write=True)
         if self._kept:
             kept, self._kept = self._kept, {}
@@ -89,7 +89,7 @@ class SimWriter:
     async def _write_run(self, topic: str, partition: int, records: list[KeyValue]) -> None:
         start, world = 0, self._world
         while start < len(records):
-            end = world.random.randint(start + 1, len(records))
+            end = len(records) if world.is_calm else world.random.randint(start + 1, len(records))
             chunk = records[start:end]
             label = f"{topic.split('.')[1]}/{partition} += {end - start}"
             await self._process.through(label, lambda chunk=chunk: world.append(topic, partition, chunk), is_write=True)
@@ -148,11 +148,12 @@ class LogReader:
             return seen != world.appends
 
         def read() -> dict[Any, list[Record]]:
-            place = world.random.choice(behind())
-            start = positions[place]
-            stop = world.random.randint(start + 1, world.end(place.topic, place.partition))
-            positions[place] = stop
-            return {place: records_of(world, place.topic, place.partition, start, stop)}
+            found = {}
+            for place in behind() if world.is_calm else [world.random.choice(behind())]:
+                start, end = positions[place], world.end(place.topic, place.partition)
+                positions[place] = end if world.is_calm else world.random.randint(start + 1, end)
+                found[place] = records_of(world, place.topic, place.partition, start, positions[place])
+            return found
 
         return await self._process.through(f"reads {_said(wanted)} on", read, ready=is_behind)
 

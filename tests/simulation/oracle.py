@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from app.delivery.commands import is_given_up
-from app.delivery.outbox import is_due
+from app.delivery.outbox import MAX_FLIGHT_MS, is_due
 from app.domain.catalog_fold import encode_entry, fold_product, new_entry
 from app.domain.fields import email_is_denied
 from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
@@ -20,7 +20,7 @@ from app.engine.store import HIDDEN_PREFIX
 from app.streams.fold_profiles import SHARE_KEY
 from tests.simulation.process import rank_five
 from tests.simulation.targets import Targets
-from tests.simulation.world import World
+from tests.simulation.world import MAX_SKEW_MS, World
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
 from tidings.state.v1.catalog_entry_pb2 import CatalogEntry
 from tidings.state.v1.outbox_pb2 import OutboxEntry
@@ -121,16 +121,19 @@ def _compare_lists(world: World, plain: PlainTables, profiles: dict[str, Profile
 
 
 def _compare_versions(world: World) -> None:
-    """Neither a list's version nor what a target confirmed of it ever goes back."""
+    """Neither a list's version nor what a target confirmed of it ever goes back; and whoever is in a job can be asked for."""
     for partition in range(world.partitions):
         seen: dict[Any, int] = {}
-        for key, value, _ in world.logs[world.names.changelogs["outbox"], partition].records:
+        for key, value, written_ms in world.logs[world.names.changelogs["outbox"], partition].records:
             if key is None or value is None or key.startswith(HIDDEN_PREFIX):
                 continue
             entry = OutboxEntry.FromString(value)
             for what, version in ((key, entry.update.version), *(((key, d.target), d.confirmed_version) for d in entry.deliveries)):
                 assert version >= seen.get(what, 0), f"{what} went back from {seen[what]} to {version}"
                 seen[what] = version
+            for delivery in entry.deliveries:
+                is_long = delivery.in_flight_until_ms - written_ms > MAX_FLIGHT_MS + MAX_SKEW_MS
+                assert delivery.job or not is_long, f"{entry.user_id} is in a job at {delivery.target} that nobody can ask for"
 
 
 def _compare_targets(targets: Targets, profiles: dict[str, Profile], entries: dict[str, OutboxEntry]) -> None:

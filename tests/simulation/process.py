@@ -33,7 +33,7 @@ from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
 from tests.simulation.broker_clients import Gate
 from tests.simulation.flaws import Flaws
-from tests.simulation.stand_ins import SimApp, SimDatabase, SimShares, SimTable
+from tests.simulation.stand_ins import SimApp, SimDatabase, SimOutboxStore, SimShares, SimTable
 from tests.simulation.targets import SimClient, Targets
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.world import World
@@ -63,6 +63,8 @@ class Process:
         self.failure: BaseException | None = None
         #: Frozen; not heard of by the coordinator, though it runs.
         self.is_paused = self.is_cut_off = False
+        #: Where it is in the middle of a step, frozen.
+        self._frozen: asyncio.Future[None] | None = None
         #: The coordinator has an assignment for it.
         self.is_assigned = False
         self.is_rejoining, self.has_joined = True, False
@@ -100,6 +102,19 @@ class Process:
         self.gates.append(gate)
         return await gate.future
 
+    async def freeze(self) -> None:
+        """In the middle of a step: when it wakes up it goes on right here, before anything else, timers that rang meanwhile included."""
+        self.is_paused = True
+        self._frozen = self.loop.create_future()
+        self.loop.halt()
+        await self._frozen
+
+    def wake(self) -> None:
+        self.is_paused = False
+        if self._frozen is not None:
+            self.loop.go_on_with(self._frozen)
+            self._frozen = None
+
     def _build(self, disk: dict[tuple[str, int], SimDatabase], targets: Targets) -> None:
         """As topology.build does it."""
         world, names = self.world, self.world.names
@@ -118,19 +133,21 @@ class Process:
         def home(user_id: str) -> int:
             return partition_of(user_id.encode(), partitions)
 
+        is_denied = self.flaws.consent(email_is_denied)
+
         def render(user_id: str) -> Rendered | None:
             partition = home(user_id)
             profile, entry = message_of(profiles.state(partition).get(user_id.encode())), outbox.state(partition).get(user_id.encode())
-            if profile is None or entry is None or email_is_denied(profile):
+            if profile is None or entry is None or is_denied(profile):
                 return None
             return Rendered(entry.update, profile)
 
         def may_tell(user_id: str) -> bool:
             profile = message_of(profiles.state(home(user_id)).get(user_id.encode()))
-            return profile is not None and not email_is_denied(profile)
+            return profile is not None and not is_denied(profile)
 
         held: set[int] = set()
-        store = self.flaws.store(app, outbox, home)
+        store: Any = SimOutboxStore(self, self.flaws.store(app, outbox, home))
         deliverer = self.deliverer = Deliverer(
             targets.destinations, store, render, may_tell=may_tell, share=lambda: len(held) / partitions,
             clock=self.clock, lease=self.flaws.lease(app.lease_is_good), settings=_DELIVERY,
@@ -142,13 +159,17 @@ class Process:
             updates_topic=names.updates, events_topic=names.events, settings=_RANKING, targets=target_names,
             rank=rank_five, due=deliverer.due, clock=self.clock, monotonic=self.loop.time,
         )  # fmt: skip
-        self.shares = SimShares(app, profiles, names.shares, partitions=partitions, interval_seconds=5)  # type: ignore[arg-type]
+        if world.has_shares:
+            self.shares = SimShares(app, profiles, names.shares, partitions=partitions, interval_seconds=5)  # type: ignore[arg-type]
         app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
         app.batched_agent("fold_items", items, [names.visits], FoldItems(names, partitions).apply)
         app.batched_agent("keep_neighbours", neighbours, [names.neighbours], KeepNeighbours(names, partitions, ranker.dirty).apply)
-        app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply, urgent=True)
-        commands = ApplyDeliveryCommands(names, partitions, target_names, deliverer.due, deliverer.due_again)
-        app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
+        if world.has_products:
+            products = table("products", PRODUCTS)
+            app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply, urgent=True)
+        if world.has_commands:
+            commands = ApplyDeliveryCommands(names, partitions, target_names, deliverer.due, deliverer.due_again)
+            app.batched_agent("apply_delivery_commands", outbox, [names.delivery_commands], commands.apply)
         pending = PendingScan(store, deliverer.due, deliverer.due_again, self.fail)
         Ownership(deliverer, ranker, pending, held).follow(app, names)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -15,19 +16,20 @@ from tests.simulation.flaws import Flaws
 from tests.simulation.oracle import compare
 from tests.simulation.process import Process
 from tests.simulation.script import record_of
+from tests.simulation.sizes import size_of
 from tests.simulation.stand_ins import SimDatabase
 from tests.simulation.targets import Exchange, Receiver, Targets
-from tests.simulation.world import SESSION_MS, World
+from tests.simulation.world import MAX_SKEW_MS, SESSION_MS, World
 
 #: Rounds in calm after which a run counts as stuck; runs take up to 150.
 MAX_CALM_ROUNDS = 500
+#: In calm, where nothing is left to do but to wait: so long up to the so-manieth time, then for hours.
+CALM_WAITS_MS = (1, 300), (4, 1_000), (6, 5_000), (12, 30_000)
 #: Of one process at once; it comes to rest after some dozens.
 MOST_CALLBACKS = 300
 NO_FLAWS = Flaws()
 #: After so long every share that has grown was published (process.py).
 SHARES_MS = 5_100
-#: How wrong a worker's clock is: marks allow for clocks that differ by three seconds (app/delivery/claim.py).
-MAX_SKEW_MS = 1_000
 
 Step = tuple[Callable[..., Any], Any, Any]
 
@@ -48,17 +50,17 @@ class Simulation:
     def __init__(self, seed: int, flaws: Flaws = NO_FLAWS) -> None:
         self.random = random = Random(seed)
         self.flaws = flaws
-        self.world = World(random, random.choice([1, 1, 2, 3]))
+        size = size_of(random)
+        self.world = World(random, size)
         self.targets = Targets(self.world)
-        self.workers = [Worker(f"w{n}", random.randint(-MAX_SKEW_MS, MAX_SKEW_MS)) for n in range(random.choice([1, 2, 2, 2, 3]))]
+        self.workers = [Worker(f"w{n}", random.randint(-MAX_SKEW_MS, MAX_SKEW_MS)) for n in range(random.choice(size.workers))]
         #: Who may do something: the workers, and the world.
         self._places: list[Worker | None] = [*self.workers, None]
-        self.is_calm = False
         #: How often somebody does all that can be done, and not one step.
-        self._haste = random.choice([0.0, 0.2, 0.4])
-        self._records_left = random.randint(4, 20)
+        self._haste = random.choice(size.haste)
+        self._records_left = random.randint(*size.records)
         self._number = 0
-        self._fault_rate = random.choice([0.01, 0.03])
+        self._fault_rate = random.choice(size.fault_rates)
         #: Of an effect upon the world, that whoever asked for it dies with it.
         self._crash_rate = random.choice([0.0, 0.03, 0.08])
         #: That whoever is about to write, or to send, is frozen or cut off, and replaced.
@@ -76,7 +78,7 @@ class Simulation:
     def run(self) -> None:
         """Raises AssertionError, or what the code under test raised, when something does not hold."""
         self._begin()
-        for _ in range(self.random.randint(40, 160)):
+        for _ in range(self.random.randint(*self.world.size.steps)):
             self._step()
         self._calm_down()
         self._go_on_until_quiet()
@@ -87,18 +89,23 @@ class Simulation:
 
     def _begin(self) -> None:
         """Everybody joins in peace, and some records come: what can go wrong before anything is done goes wrong later, too."""
-        later, self._records_left, self.is_calm = self._records_left, self.random.choice([0, 1, 3]), True
-        for _ in range(self.random.choice([0, 20, 50, 50])):
-            if not self._round() and self._is_quiet():
-                break
-        self._records_left, self.is_calm = later, False
+        later, self._records_left, self.world.is_calm = self._records_left, self.random.choice([0, 1, 2]), True
+        self.world.group.awaited = len(self.workers)
+        steps = self.random.choice(self.world.size.peaceful_steps)
+        most = self.world.steps + steps + self.random.randrange(steps // 2 + 1)
+        while self.world.steps < most:
+            self._work_off(most=most)
+            self.world.steps += 1
+            self._pass_time(100)
+        self._records_left, self.world.is_calm = later, False
+        self.world.group.awaited = 0
 
     def _go_on_until_quiet(self) -> None:
         for _ in range(MAX_CALM_ROUNDS):
-            if not self._round():
-                if self._is_quiet():
-                    return
-                self._wait_long()
+            self._work_off()
+            if self._is_quiet():
+                return
+            self._wait_long()
         raise AssertionError(f"stuck: {self._what_waits()}")
 
     def _what_waits(self) -> str:
@@ -130,14 +137,34 @@ class Simulation:
             act(first, second)
         self._look()
 
-    def _round(self) -> bool:
-        """In calm; False: there is nothing to do, but to wait."""
-        is_busy = False
-        for worker in self.random.sample(self._places, len(self._places)):
+    def _work_off(self, places: Sequence[Worker | None] | None = None, most: float = math.inf) -> None:
+        """In calm: all that can be done, until there is nothing left to do but to wait, or up to so many steps since the run began."""
+        for _ in range(MAX_CALM_ROUNDS):
+            is_busy = False
+            for worker in self._places if places is None else places:
+                is_busy |= self._do_all(worker) if worker is None or worker.process is None else self._run_on(worker.process, most)
+            if not is_busy or self.world.steps >= most:
+                return
+
+    def _run_on(self, process: Process, most: float) -> bool:
+        """The same of one process."""
+        for round_ in range(MAX_CALM_ROUNDS):
+            if process.is_dead or process.is_paused or self.world.steps >= most:
+                return round_ > 0
             self.world.steps += 1
-            is_busy |= self._do_all(worker)
-            self._look()
-        return is_busy
+            if process.loop.has_ready:
+                process.loop.run(MOST_CALLBACKS)
+                self._look()
+            elif gates := [gate for gate in process.gates if gate.is_open()]:
+                for gate in gates:
+                    if gate.is_open():
+                        self._open(process, gate)
+            elif steps := self._steps_without_gates(process):
+                for act, first, second in steps:
+                    act(first, second)
+            else:
+                return round_ > 0
+        raise AssertionError(f"{process.name} never comes to rest")
 
     def _do_all(self, worker: Worker | None) -> bool:
         """All that somebody can do at once; False: nothing."""
@@ -145,7 +172,7 @@ class Simulation:
         is_busy = process is not None and not process.is_paused and process.loop.has_ready
         if is_busy:
             assert process is not None
-            process.loop.run(MOST_CALLBACKS)
+            self._run_loop(process, MOST_CALLBACKS)
             self._look()
         for act, first, second in self._steps_of(worker):
             if act != self._wait and act != self._run and (process is None or not process.is_dead):
@@ -198,19 +225,19 @@ class Simulation:
     def _add_steps_of_the_world(self, steps: list[Step]) -> None:
         for receiver, exchange in self.targets.exchanges:
             if exchange.response is None:
-                if not exchange.is_late or self.is_calm or exchange.process.was_replaced:
+                if not exchange.is_late or self.world.is_calm or exchange.process.was_replaced:
                     steps.append((self._arrive, receiver, exchange))
             elif not exchange.process.is_paused:
                 steps.append((self._answer, receiver, exchange))
         steps += [(self._land, process, gate) for process, gate in self._orphans if self._may_go_on(process, gate)]
         if self._records_left:
             steps.append((self._write, None, None))
-        if not self.is_calm:
+        if not self.world.is_calm:
             steps.append((self._wait, None, None))
 
     def _add_steps_of(self, process: Process, steps: list[Step]) -> None:
         gates = [gate for gate in process.gates if gate.is_open() and self._may_go_on(process, gate)]
-        if len(gates) > 1 and not process.is_paused and (self.is_calm or self.random.random() < 0.6):
+        if len(gates) > 1 and not process.is_paused and (self.world.is_calm or self.random.random() < 0.6):
             steps.append((self._open_all, process, None))
         else:
             steps += [(self._open, process, gate) for gate in gates]
@@ -218,28 +245,41 @@ class Simulation:
             if process.was_replaced:
                 steps.append((self._resume, process, None))
             return
-        if process.loop.has_ready and not self.is_calm:
+        if process.loop.has_ready:
             steps += [(self._run, process, None)] * 3
+        steps += self._steps_without_gates(process)
+
+    def _steps_without_gates(self, process: Process) -> list[Step]:
+        steps: list[Step] = []
         if process.is_assigned:
             steps.append((self._assign, process, None))
         elif process.has_news:
             steps.append((self._tell_of_rebalance, process, None))
         reader = process.app.reader
         if reader is None:
-            return
+            return steps
         logs = self.world.logs
         for tp, position in reader.positions.items():
             if position < len(logs[tp[0], tp[1]].records) and process.app.has_room(tp):
                 steps.append((self._hand_out, process, tp))
         if process.app.consumer.may_commit and not process.is_rejoining:
             steps.append((self._commit, process, None))
+        return steps
 
     def _may_go_on(self, process: Process, gate: Gate) -> bool:
-        return not (process.is_paused and gate.has_happened) and (not gate.is_late or self.is_calm or process.was_replaced)
+        return not (process.is_paused and gate.has_happened) and (not gate.is_late or self.world.is_calm or process.was_replaced)
 
     def _run(self, process: Process, _: None) -> None:
         """Its event loop goes round: to where nothing is ready, or not so far."""
-        process.loop.run(MOST_CALLBACKS if self.random.random() < 0.6 else self.random.randint(1, 12))
+        self._run_loop(process, MOST_CALLBACKS if self.random.random() < 0.6 else self.random.randint(1, 12))
+
+    def _run_loop(self, process: Process, most: int) -> None:
+        process.loop.run(most)
+        if process.is_paused:
+            self.counts["freeze"] += 1
+            self.world.note(process.name, "is frozen in the middle of a step")
+            if self.random.random() < 0.8 and len(self.workers) > 1:
+                self._let_others_take_over(process)
 
     def _open(self, process: Process, gate: Gate) -> None:
         """The world does what it was asked, or answers, or both, or neither."""
@@ -248,7 +288,7 @@ class Simulation:
             if gate.is_write and not gate.has_happened:
                 self._land_or_not(gate)
             return
-        lot = 1.0 if self.is_calm else self.random.random()
+        lot = 1.0 if self.world.is_calm else self.random.random()
         if lot < self._freeze_rate * gate.dearness and not gate.has_happened and process.reader_runs and len(self.workers) > 1:
             self._replace(process, None)  # about to write, or to send
             return
@@ -264,7 +304,7 @@ class Simulation:
             gate.has_happened = True
             if not gate.label.startswith("reads"):  # of which there are many, and they change nothing
                 self.world.note(process.name, gate.label)
-            if gate.is_write and not self.is_calm and self.random.random() < self._crash_rate * gate.dearness:
+            if gate.is_write and not self.world.is_calm and self.random.random() < self._crash_rate * gate.dearness:
                 self._kill(self._worker_of(process), process)
                 return
             if gate.is_write and lot < 0.012:
@@ -312,7 +352,7 @@ class Simulation:
     def _arrive(self, receiver: Receiver, exchange: Exchange) -> None:
         self.world.note(receiver.name, receiver.arrive(exchange))
         process = exchange.process
-        if not self.is_calm and not process.is_dead and self.random.random() < self._crash_rate:
+        if not self.world.is_calm and not process.is_dead and self.random.random() < self._crash_rate:
             self._kill(self._worker_of(process), process)
 
     def _answer(self, receiver: Receiver, exchange: Exchange) -> None:
@@ -337,17 +377,21 @@ class Simulation:
         """Somebody does something."""
         self._records_left = max(0, self._records_left - 1)
         self._number += 1
-        topic, partition, record = record_of(self.random, self._number, self.world.partitions, list(self.targets.receivers))
+        topic, partition, record = record_of(self.world, self._number, list(self.targets.receivers))
         self.world.append(topic, partition, [record])
         self.world.note("outside", f"{topic.split('.')[1]}/{partition} += {record[0]!r}")
 
     def _wait(self, *_: None) -> None:
-        self._pass_time(self.random.choice([1, 1, 10, 10, 50, 100, 500, 3000]))
+        waits = [exchange.deadline_ms + 1 for _, exchange in self.targets.exchanges]
+        if waits and self.random.random() < 0.2:
+            self._pass_time(max(1, max(waits) - self.world.elapsed_ms))  # until nobody waits for an answer any more
+        else:
+            self._pass_time(self.random.choice([1, 1, 10, 10, 50, 100, 200, 500, 3000]))
 
     def _wait_long(self) -> None:
         """Nothing happens before some time has passed."""
         self._idle_looks += 1
-        self._pass_time(next(ms for looks, ms in ((6, 100), (14, 1_000), (24, 30_000), (1 << 30, 3_600_000)) if self._idle_looks <= looks))
+        self._pass_time(next((ms for looks, ms in CALM_WAITS_MS if self._idle_looks <= looks), 3_600_000))
 
     def _pass_time(self, milliseconds: int) -> None:
         self._beat()
@@ -426,21 +470,29 @@ class Simulation:
         else:
             self._cut_off(process, None)
             self._write()
+        self._let_others_take_over(process)
+
+    def _let_others_take_over(self, process: Process) -> None:
         for gate in process.gates:
             gate.is_late = self.random.random() < 0.7
         self._pass_time(SESSION_MS + 1_000 if process.is_paused else self.random.choice([200, SESSION_MS]))
         others = [worker for worker in self._places if worker is None or worker.process is not process]
-        for _ in range(self.random.choice([0, 20, 40])):
-            self._pass_time(50)
-            for worker in self.random.sample(others, len(others)):
-                self._do_all(worker)
+        self.world.is_calm = self.random.random() < 0.7
+        for _ in range(self.random.choice([0, 1, 3]) if self.world.is_calm else self.random.choice([0, 10])):
+            self._pass_time(100)
+            if self.world.is_calm:
+                self._work_off(others)
+            else:
+                for worker in self.random.sample(others, len(others)):
+                    self._do_all(worker)
             self._look()
+        self.world.is_calm = False
 
     def _resume(self, process: Process, _: None) -> None:
         if process not in self.world.group.members:
             self.counts["zombie"] += 1
         self.world.note(process.name, "wakes up")
-        process.is_paused = False
+        process.wake()
 
     def _cut_off(self, process: Process, _: None) -> None:
         """Of the coordinator alone: it goes on writing and sending."""
@@ -488,12 +540,14 @@ class Simulation:
 
     def _calm_down(self) -> None:
         self.world.note("all", "calm down")
-        self.is_calm = True
+        self.world.is_calm = True
+        self.world.group.awaited = len(self.workers)
         for receiver in self.targets.receivers.values():
             receiver.is_kind = True
         for worker in self.workers:
             if worker.process is not None:
-                worker.process.is_paused = worker.process.is_cut_off = False
+                worker.process.wake()
+                worker.process.is_cut_off = False
 
     def _is_quiet(self) -> bool:
         if self._records_left or self._orphans or self.world.group.is_rebalancing or not self.targets.is_quiet:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
+from app.delivery.ledger import Change
 from app.engine.app import LEASE_SHARE, EngineApp
 from app.engine.commit import Committer, Unit, Unwritten
 from app.engine.consumer import GroupConsumer
@@ -20,6 +21,7 @@ from app.engine.recovery import Recovery
 from app.engine.table import OWNER_KEY, Codec, Table
 from app.engine.turns import Priority, Turns
 from app.errors import NotOwnedError
+from app.streams.outbox_store import TableOutboxStore
 from app.streams.publish_shares import Shares
 from tests.agents.worlds import Record
 from tests.simulation.broker_clients import LogReader, SimWriter, records_of
@@ -28,6 +30,10 @@ from tests.unit.engine.worlds import DictDatabase
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
+
+
+#: What the settings say.
+REQUEST_TIMEOUT_SECONDS = 10
 
 
 class SimDatabase(DictDatabase):
@@ -74,7 +80,12 @@ class SimTable:
     give_up = Table.give_up
 
     def __init__(
-        self, process: Process, disk: dict[tuple[str, int], SimDatabase], name: str, codec: Codec[Any], hidden: Mapping[bytes, Any] = {},
+        self,
+        process: Process,
+        disk: dict[tuple[str, int], SimDatabase],
+        name: str,
+        codec: Codec[Any],
+        hidden: Mapping[bytes, Any] = {},
     ) -> None:
         self.name = name
         self.codec = codec
@@ -88,6 +99,27 @@ class SimTable:
     def take_over(self, partitions: set[int]) -> None:
         Table.take_over(self, partitions)  # type: ignore[arg-type]
         self._process.flaws.spoil(self._states.values())
+
+
+class SimOutboxStore:
+    """The outbox as delivery sees it, which looks whether what it calls durable is."""
+
+    def __init__(self, process: Process, store: TableOutboxStore) -> None:
+        self._world = process.world
+        self._name = process.name
+        self._store = store
+        self.partition_of, self.entry, self.scan = store.partition_of, store.entry, store.scan
+
+    async def write(self, partition: int, changes: Mapping[str, Change]) -> bool:
+        log = self._world.logs[self._world.names.changelogs["outbox"], partition]
+        known, before = {user for user in changes if user.encode() in log.latest}, len(log.records)
+        is_durable = await self._store.write(partition, changes)
+        if is_durable:
+            written = {key for key, _, _ in log.records[before:]}
+            for user in known:
+                if user.encode() not in written:
+                    self._world.violate(f"{self._name} takes for durable what it did not write about {user}")
+        return is_durable
 
 
 class SimTables(dict[str, SimTable]):
@@ -129,12 +161,9 @@ class SimEvent:
 class SimConsumer:
     """GroupConsumer's bookkeeping, without the member."""
 
-    deliver = GroupConsumer.deliver
-    begin_at = GroupConsumer.begin_at
     undecided = GroupConsumer.undecided
     forget_delivered = GroupConsumer.forget_delivered
     wait_empty = GroupConsumer.wait_empty
-    _new_offset = GroupConsumer._new_offset
 
     def __init__(self, process: Process, app: SimApp) -> None:
         self.app = app
@@ -145,6 +174,19 @@ class SimConsumer:
         self._acked_index: defaultdict[TP, set[int]] = defaultdict(set)
         self._committed_offset: dict[TP, int] = {}
         self.is_committing = False
+        #: What was handed out in this generation.
+        self._handed_out: list[SimMessage] = []
+
+    def begin_at(self, positions: Mapping[TP, int]) -> None:
+        self._handed_out = []
+        GroupConsumer.begin_at(self, positions)  # type: ignore[arg-type]
+
+    def deliver(self, message: SimMessage) -> Any:
+        self._handed_out.append(message)
+        return GroupConsumer.deliver(self, message)  # type: ignore[arg-type]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._process.flaws.new_offset(self, tp)
 
     def callback(self, message: SimMessage) -> Awaitable[None]:
         return self.app.queues[message.topic].put(message)
@@ -161,7 +203,10 @@ class SimConsumer:
 
     @property
     def may_commit(self) -> bool:
-        return not self.is_committing and any(queue[0].acked for queue in self.delivered())
+        """Whether anything could come of it. Faust commits now and then, whether the oldest batches are acknowledged or not."""
+        if self._process.world.is_calm:
+            return not self.is_committing and any(queue[0].acked for queue in self.delivered())
+        return not self.is_committing and any(message.acked for queue in self.delivered() for message in queue)
 
     async def commit_and_end_transactions(self) -> None:
         await self.commit()
@@ -170,6 +215,10 @@ class SimConsumer:
         self.is_committing = True
         try:
             offsets = {tp: offset for tp in self._delivered if (offset := self._new_offset(tp)) is not None}
+            for message in self._handed_out:
+                if not message.acked and message.offset < offsets.get(message.tp, 0):
+                    said = f"{message.topic} up to {message.offset}, which is not seen through"
+                    self._process.world.violate(f"{self._process.name} commits over {said}")
             if offsets:
                 group, generation = self._process.world.group, self._process.generation
                 committed = self._process.world.committed
@@ -247,7 +296,6 @@ class SimApp:
     begin_generation = EngineApp.begin_generation
     has_room = EngineApp.has_room
     room_made = EngineApp.room_made
-    give_up = EngineApp.give_up
     lease_is_good = EngineApp.lease_is_good
     _lease_seconds = LEASE_SHARE * SESSION_MS / 1000
     reader_client: Mapping[str, Any] = {}
@@ -257,7 +305,8 @@ class SimApp:
         self._process = process
         self.worker_name = process.name
         batch_max_bytes = random.choice([0, 500, 1 << 20])
-        self.options = SimpleNamespace(batch_max_bytes=batch_max_bytes, request_timeout_seconds=10, block_cache_bytes=1 << 20)
+        timeout = 0 if process.flaws.gives_up_without_waiting else REQUEST_TIMEOUT_SECONDS
+        self.options = SimpleNamespace(batch_max_bytes=batch_max_bytes, request_timeout_seconds=timeout, block_cache_bytes=1 << 20)
         self.unwritten_bytes = Unwritten(random.choice([1, 500, 1 << 20]))
         self.tables = SimTables()
         self.sources: dict[str, SimTable] = {}
@@ -291,6 +340,13 @@ class SimApp:
     def delay_seconds(self, topic: str, partition: int) -> float:
         return 0.0
 
+    async def give_up(self) -> None:
+        world, began_ms, committers = self._process.world, self._process.world.elapsed_ms, list(self.committers.values())
+        await EngineApp.give_up(self)  # type: ignore[arg-type]
+        had_time = self._process.failure is None and world.elapsed_ms - began_ms < REQUEST_TIMEOUT_SECONDS * 1000
+        if had_time and any(committer.is_busy for committer in committers):
+            world.violate(f"{self.worker_name} gives up without waiting for what is being written")
+
     def _see_through(self, event: Any, holds: list[asyncio.Future[Any]]) -> None:
         if self._process.flaws.acknowledges_before_the_ranking:
             holds = []
@@ -300,6 +356,7 @@ class SimApp:
         self, name: str, table: SimTable, topics: list[str], apply: Callable[[Unit[Any]], None], *, urgent: bool = False
     ) -> None:
         (topic,) = topics
+        apply = self._process.flaws.agent(name, apply)
         self.sources[topic] = table
         queue = self.queues[topic] = asyncio.Queue()
         priority = Priority.URGENT if urgent else Priority.ORDINARY

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 TIMEOUT_MS = 5_000
 #: A job over there takes no longer: a mark covers it, should nobody live to note its name.
 MAX_JOB_MS = 6_000
+#: Nobody sends a version again sooner after it failed: by the schedule (retry.py), or, if that was not noted, since its mark ends later
+#: (claim.py), whatever the clocks say.
+LEAST_RETRY_MS = 900
 
 
 class Exchange:
@@ -61,7 +64,7 @@ class Targets:
             Crowd("crowd", limits=Limits(concurrency=2, people=several, body_bytes=100_000)),
             JobCrowd("jobs", limits=Limits(concurrency=2, people=several, body_bytes=100_000)),
         ]
-        self.destinations = sorted(world.random.sample(kinds, world.random.choice([1, 1, 2])), key=lambda target: target.name)
+        self.destinations = sorted(world.random.sample(kinds, world.random.choice(world.size.targets)), key=lambda target: target.name)
         self.receivers = {target.name: Receiver(world, target) for target in self.destinations}
 
     @property
@@ -89,6 +92,8 @@ class Receiver:
         self.has: dict[str, tuple[int, list[str]]] = {}
         #: How many requests came with each version.
         self.count = 0
+        #: User → the version that was last sent in vain, and when its author knew.
+        self._failed: dict[str, tuple[int, int]] = {}
         self._lists: dict[tuple[str, int], list[str]] = {}
         self._world = world
         self._is_job_based = isinstance(target, JobCrowd)
@@ -102,10 +107,11 @@ class Receiver:
         for person in people:
             if (wrong := self._what_is_wrong(process, person, deadline_ms)) is not None:
                 self._world.violate(f"{process.name} tells {self.name} about {person['user']}, version {person['version']}: {wrong}")
-        exchange.is_late = bool(people) and not self.is_kind and self._world.random.random() < 0.15
+        exchange.is_late = bool(people) and not self.is_kind and self._world.random.random() < 0.2
         if exchange.is_late:
-            self._world.note(self.name, "is slow to be reached, and the group rebalances")
-            self._world.group.rebalance()
+            self._world.note(self.name, "is slow to be reached")
+            if self._world.random.random() < 0.5:
+                self._world.group.rebalance()
         self.exchanges.append(exchange)
         return exchange
 
@@ -118,6 +124,9 @@ class Receiver:
             return "another request may be on the wire"
         if any(user == other["user"] for _, people in self.jobs.values() for other in people):
             return "a job over there has them"
+        failed_version, failed_ms = self._failed.get(user, (0, 0))
+        if version == failed_version and world.elapsed_ms - failed_ms < LEAST_RETRY_MS:
+            return f"it failed {world.elapsed_ms - failed_ms} ms ago"
         entry = OutboxEntry.FromString(world.changelog("outbox", partition)[user.encode()])
         delivery = outbox.delivery_of(entry, self.name)
         if delivery is None or delivery.in_flight_version != version:
@@ -143,6 +152,11 @@ class Receiver:
                 if change is not None and change.purpose == PERSONALISED_EMAIL and change.state == CONSENT_STATE_GRANTED:
                     return True
         return False
+
+    def failed(self, exchange: Exchange) -> None:
+        """Its author knows that it came to nothing, or does not know what came of it."""
+        for person in exchange.people:
+            self._failed[person["user"]] = person["version"], self._world.elapsed_ms
 
     # As it arrives ------------------------------------------------------------------------------------------------------------
 
@@ -203,18 +217,25 @@ class SimClient:
 
     async def send(self, request: Request, may_send: Callable[[], bool]) -> Response | NoResponse:
         world, receiver = self._process.world, self._receiver
-        deadline_ms = world.elapsed_ms + TIMEOUT_MS
+        deadline_ms, exchange = world.elapsed_ms + TIMEOUT_MS, None
         try:
             async with asyncio.timeout_at(deadline_ms / 1000):
                 if world.random.random() < 0.5:  # otherwise a connection was kept
                     await self._process.through(f"connects to {receiver.name}", lambda: None)
+            if not world.is_calm and world.random.random() < world.freeze_rate:
+                await self._process.freeze()  # a process may be at any time, and a lease that ends meanwhile is seen
             if not may_send():
                 world.counts["request refused"] += 1
                 return NoResponse(Missing.FORBIDDEN, "no")
             exchange = receiver.write(self._process, request, deadline_ms)
             async with asyncio.timeout_at(deadline_ms / 1000):
-                return await exchange.answer
+                response = await exchange.answer
+                if isinstance(response, Response) and response.status >= 500:
+                    receiver.failed(exchange)
+                return response
         except TimeoutError:
+            if exchange is not None:
+                receiver.failed(exchange)
             return NoResponse(Missing.TIMED_OUT, "no answer")
 
     async def close(self) -> None:

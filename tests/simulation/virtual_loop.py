@@ -37,20 +37,31 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready: deque[Handle] = deque()
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = 0
+        self._is_halted = False
 
     def run(self, most: float = math.inf) -> None:
         """What is ready, and what that makes ready, up to so many callbacks. An error in one of them is the caller's."""
         self._ring()
-        ready = self._ready
+        ready, self._is_halted = self._ready, False
         events._set_running_loop(self)
         try:
-            while ready and most > 0:
+            while ready and most > 0 and not self._is_halted:
                 handle = ready.popleft()
                 if not handle.is_cancelled:
                     handle.callback(*handle.args)
                 most -= 1
         finally:
             events._set_running_loop(None)
+
+    def halt(self) -> None:
+        """After the callback that runs now, nothing does."""
+        self._is_halted = True
+
+    def go_on_with(self, halted: asyncio.Future[None]) -> None:
+        """Whoever waits for it goes before everything that is ready, and before the timers that rang meanwhile."""
+        if not halted.done():
+            halted.set_result(None)
+            self._ready.appendleft(self._ready.pop())
 
     @contextmanager
     def entered(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from random import Random
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 from app.errors import FencedError
 from app.streams.topics import TABLES, TopicNames
 from tests.agents.worlds import NAMES, NOW_MS
+from tests.simulation.sizes import Size
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 #: The coordinator gives up on a member that it has not heard of for so long (the settings' default).
 SESSION_MS = 15_000
+#: How wrong a worker's clock is: marks allow for clocks that differ by three seconds (app/delivery/claim.py).
+MAX_SKEW_MS = 1_000
 #: Steps that a failure shows.
 JOURNAL_STEPS = 60
 
@@ -56,6 +60,8 @@ class Group:
         #: When each was last heard of.
         self.members: dict[Process, int] = {}
         self._joined: list[Process] = []
+        #: So many members are to come before a generation begins; it does anyway when they are there.
+        self.awaited = 0
         self.generation = 0
         self.is_rebalancing = False
         self.actives: dict[Process, set[int]] = {}
@@ -88,7 +94,7 @@ class Group:
         return process in self.members and generation == self.generation
 
     def _complete(self) -> None:
-        if not self.is_rebalancing or len(self._joined) < len(self.members):
+        if not self.is_rebalancing or len(self._joined) < max(len(self.members), self.awaited):
             return
         self.generation += 1
         self.is_rebalancing = False
@@ -108,9 +114,12 @@ class Group:
 class World:
     """One run's. ``random`` decides everything."""
 
-    def __init__(self, random: Random, partitions: int) -> None:
+    def __init__(self, random: Random, size: Size) -> None:
         self.random = random
-        self.partitions = partitions
+        self.size = size
+        self.partitions = random.choice(size.partitions)
+        #: Nothing goes wrong: what is asked for comes at once, and whole.
+        self.is_calm = False
         self.names: TopicNames = NAMES
         self.logs: defaultdict[tuple[str, int], Log] = defaultdict(Log)
         self.committed: dict[tuple[str, int], int] = {}
@@ -118,13 +127,18 @@ class World:
         self.epochs: Counter[int] = Counter()
         self.group = Group(self)
         self.elapsed_ms = 0
-        #: They cost a third of a run, and have little to do with the rest.
-        self.has_shares = random.random() < 0.2
+        self.has_products = random.random() < size.has_products
+        self.has_commands = random.random() < size.has_commands
+        self.has_shares = random.random() < size.has_shares
+        #: Of a request, that its author is frozen as it goes into the socket.
+        self.freeze_rate = random.choice([0.0, 0.2, 0.5])
         #: How often anything was appended to any log.
         self.appends = 0
         self.counts: Counter[str] = Counter()
         self.steps = 0
         self.violation: str | None = None
+        #: Of all that was noted: equal traces, equal runs.
+        self.trace = 0
         self._journal: deque[tuple[int, int, str, str]] = deque(maxlen=JOURNAL_STEPS)
 
     @property
@@ -145,6 +159,7 @@ class World:
 
     def note(self, who: str, what: str) -> None:
         self._journal.append((self.steps, self.elapsed_ms, who, what))
+        self.trace = zlib.crc32(f"{self.steps} {self.elapsed_ms} {who} {what}".encode(), self.trace)
 
     def violate(self, what: str) -> None:
         """Something that must never be so: the run fails after this step, wherever in a worker it was found."""
