@@ -64,9 +64,9 @@ test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven)
 chaos: $(READY) ## Three brokers and three workers under a seeded schedule of faults (SEED=1, RUNS=1), compared with the plain fold.
 	$(BIN)/python -m tests.e2e.chaos --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
 
-# SEED is that of the first run; a failure prints its own, and the last steps.
+# SEED is that of the first run; a failure prints its own, and the last steps. FLAW breaks a rule of the worker (flaws.py), or "each".
 simulate: $(READY) ## The fleet without a broker under seeded crashes, zombies and repeats (SEED=1, RUNS=1000), compared with the plain fold.
-	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --runs $(or $(RUNS),$(if $(SEED),1,1000))
+	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --runs $(or $(RUNS),$(if $(SEED),1,1000)) $(if $(FLAW),--flaw $(FLAW))
 
 # Most of a test on Apache Kafka is waiting: what takes long goes on meanwhile.
 test-rest: $(READY)
