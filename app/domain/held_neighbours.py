@@ -11,7 +11,7 @@ by putting these bytes one after the other, each as a field of a UserNeighbours 
 from __future__ import annotations
 
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from app.domain.items import REPLY_NEIGHBOURS
 from app.domain.wire import tag, varint
@@ -52,13 +52,70 @@ class Answer(NamedTuple):
         return NeighbourList.FromString(self.field[self.start :])
 
 
-class HeldNeighbours:
-    """One person's lists. A working object: kept decoded, changed in place."""
+class Held(Protocol):
+    """One person's lists, as ranking and views ask for them (app/domain/ranking.py: NeighbourSource)."""
 
-    __slots__ = ("answers", "second_hop")
+    @property
+    def damping(self) -> None: ...
+
+    def messages(self) -> list[NeighbourList]:
+        """The lists of products that the person touched, read; answered longest ago first."""
+
+    def neighbours(self, product_id: str, /) -> tuple[float, dict[str, float]] | None: ...
+
+    def links(self, product_id: str, /) -> tuple[float, bytes] | None: ...
+
+    def together(self, product_id: str, /) -> tuple[int, dict[str, int]]: ...
+
+    def bought(self, product_id: str, /) -> tuple[int, list[str], list[int]]: ...
+
+
+class ReadsLists:
+    """Answers what ranking and views ask, wherever the lists lie."""
+
+    __slots__ = ()
 
     #: How popular a neighbour is, an answer does not say.
     damping = None
+
+    def find(self, product_id: str, in_second_hop: bool, /) -> bytes | None:
+        """The list of a product, a serialised NeighbourList, also of those for the second hop, or not."""
+        raise NotImplementedError
+
+    def lists(self) -> list[bytes]:
+        """Those of products that the person touched, answered longest ago first."""
+        raise NotImplementedError
+
+    def messages(self) -> list[NeighbourList]:
+        return [NeighbourList.FromString(value) for value in self.lists()]
+
+    def neighbours(self, product_id: str) -> tuple[float, dict[str, float]] | None:
+        if (value := self.find(product_id, True)) is None:
+            return None
+        message = NeighbourList.FromString(value)
+        return 1.0, dict(zip(message.neighbour_ids[:], message.scores[:], strict=False))
+
+    def links(self, product_id: str) -> tuple[float, bytes] | None:
+        value = self.find(product_id, True)
+        return None if value is None else (1.0, value)
+
+    def together(self, product_id: str) -> tuple[int, dict[str, int]]:
+        if (value := self.find(product_id, False)) is None:
+            return 0, {}
+        message = NeighbourList.FromString(value)
+        return message.visit_count, dict(zip(message.neighbour_ids, message.counts, strict=False))
+
+    def bought(self, product_id: str) -> tuple[int, list[str], list[int]]:
+        if (value := self.find(product_id, False)) is None:
+            return 0, [], []
+        message = NeighbourList.FromString(value)
+        return message.purchase_count, message.bought_ids[:], message.bought_counts[:]
+
+
+class HeldNeighbours(ReadsLists):
+    """One person's lists. A working object: kept decoded, changed in place."""
+
+    __slots__ = ("answers", "second_hop")
 
     def __init__(self) -> None:
         #: By product id, answered longest ago first: of products that the person touched, and of neighbours of these.
@@ -88,34 +145,12 @@ class HeldNeighbours:
         best = message.neighbour_ids[:MAX_QUESTIONS]
         return [product_id for product_id in best if product_id not in answers and product_id not in second_hop]
 
-    def messages(self) -> list[NeighbourList]:
-        """The lists of products that the person touched, read; answered longest ago first."""
-        return [answer.message() for answer in self.answers.values()]
+    def find(self, product_id: str, in_second_hop: bool, /) -> bytes | None:
+        held = self.answers.get(product_id) or (self.second_hop.get(product_id) if in_second_hop else None)
+        return None if held is None else held.field[held.start :]
 
-    # What ranking asks (app/domain/ranking.py: NeighbourSource) ----------------------------------------------------------------
-
-    def neighbours(self, product_id: str) -> tuple[float, dict[str, float]] | None:
-        held = self.answers.get(product_id) or self.second_hop.get(product_id)
-        if held is None:
-            return None
-        message = held.message()
-        return 1.0, dict(zip(message.neighbour_ids[:], message.scores[:], strict=False))
-
-    def links(self, product_id: str) -> tuple[float, bytes] | None:
-        held = self.answers.get(product_id) or self.second_hop.get(product_id)
-        return None if held is None else (1.0, held.field[held.start :])
-
-    def together(self, product_id: str) -> tuple[int, dict[str, int]]:
-        if (held := self.answers.get(product_id)) is None:
-            return 0, {}
-        message = held.message()
-        return message.visit_count, dict(zip(message.neighbour_ids, message.counts, strict=False))
-
-    def bought(self, product_id: str) -> tuple[int, list[str], list[int]]:
-        if (held := self.answers.get(product_id)) is None:
-            return 0, [], []
-        message = held.message()
-        return message.purchase_count, message.bought_ids[:], message.bought_counts[:]
+    def lists(self) -> list[bytes]:
+        return [answer.field[answer.start :] for answer in self.answers.values()]
 
 
 def decode_held_neighbours(value: bytes) -> HeldNeighbours:

@@ -22,8 +22,8 @@ _U64 = struct.Struct(">Q")
 #: a profile grew by a kilobyte an event.
 MAX_WEAR = 16
 #: What a decoded object takes of memory, estimated: so much, so many times its encoded bytes, and so much for each unit that has changed it
-#: since it was decoded. Measured of profiles: 1.2 kB of 126 bytes, 5.3 kB of 925, 29 kB of 6,368; of items and of outbox entries the same,
-#: of held neighbours a third.
+#: since it was decoded. Measured of profiles: 1.2 kB of 126 bytes, 5.3 kB of 925, 29 kB of 6,368; of outbox entries the same. What takes
+#: less says so (Codec.decoded_factor).
 OBJECT_BYTES, DECODED_FACTOR, WEAR_BYTES = 1_000, 6, 1_000
 
 T = TypeVar("T")
@@ -38,6 +38,8 @@ class Codec(Generic[T]):
     new: Callable[[bytes], T]
     #: False for objects that free what is replaced in them (MAX_WEAR).
     wears: bool = True
+    #: Where it is known: what an object takes of memory, in encoded bytes, beside OBJECT_BYTES.
+    decoded_factor: int = DECODED_FACTOR
 
 
 def next_offset_of(mark: bytes | None) -> int:
@@ -171,13 +173,13 @@ class PartitionState(Generic[T]):
                     wear.pop(key, None)
                     self._old.pop(key, None)
                     if self._young.pop(key, None) is not None:
-                        self._young_bytes -= OBJECT_BYTES + DECODED_FACTOR * size + MAX_WEAR * WEAR_BYTES
+                        self._young_bytes -= OBJECT_BYTES + codec.decoded_factor * size + MAX_WEAR * WEAR_BYTES
         for source in self._marked:
             changes[MARK_PREFIX + source] = _U64.pack(self._applied[source])
         self._dirty = {}
         self._marked.clear()
         self.pending.append(changes)
-        self._young_bytes += DECODED_FACTOR * grown
+        self._young_bytes += codec.decoded_factor * grown
         if self._young_bytes > self.cache_bytes // 2:
             self._age()
         return changes
@@ -200,7 +202,7 @@ class PartitionState(Generic[T]):
 
     def _keep(self, key: bytes, found: T) -> None:
         self._young[key] = found
-        self._young_bytes += OBJECT_BYTES + DECODED_FACTOR * self._sizes.get(key, 0) + WEAR_BYTES * self._wear.get(key, 0)
+        self._young_bytes += OBJECT_BYTES + self._codec.decoded_factor * self._sizes.get(key, 0) + WEAR_BYTES * self._wear.get(key, 0)
         if self._young_bytes > self.cache_bytes // 2:
             self._age()
 

@@ -17,17 +17,22 @@ from functools import lru_cache
 from google.protobuf.message import DecodeError
 
 from app import metrics
-from app.domain.held_neighbours import Answer, HeldNeighbours, decode_held_neighbours, encode_held_neighbours
-from app.domain.replies import Reply, decode_replies
+from app.domain.held_neighbours import Held
+from app.domain.neighbour_work import NEIGHBOUR_WORK, NeighbourWork, ReadReply
+from app.domain.replies import decode_replies
 from app.domain.visit_records import encode_questions
 from app.engine import Codec, Unit
 from app.streams.dead_letters import emit_dead_letter, undecodable
 from app.streams.fold_profiles import MAX_KNOWN_PRODUCTS, MarkDirty
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
-from tidings.state.v1.neighbours_pb2 import NeighbourList
 
-NEIGHBOURS = Codec[HeldNeighbours](decode_held_neighbours, encode_held_neighbours, lambda _: HeldNeighbours(), wears=False)
+
+def neighbours_codec(work: NeighbourWork) -> Codec[Held]:
+    return Codec(work.decode, work.encode, lambda _: work.new(), wears=False, decoded_factor=work.decoded_factor)
+
+
+NEIGHBOURS = neighbours_codec(NEIGHBOUR_WORK)
 #: Questions in one record: a third of a megabyte, with the longest ids.
 MAX_QUESTIONS_IN_RECORD = 1_000
 
@@ -40,64 +45,63 @@ class KeepNeighbours:
     is up to date enough for questions.
     """
 
-    def __init__(self, names: TopicNames, partitions: int, dirty: MarkDirty, may_ask: Callable[[int], bool] = lambda _: True) -> None:
+    def __init__(
+        self,
+        names: TopicNames,
+        partitions: int,
+        dirty: MarkDirty,
+        may_ask: Callable[[int], bool] = lambda _: True,
+        work: NeighbourWork = NEIGHBOUR_WORK,
+    ) -> None:
         self._names = names
+        self._work = work
         self._dirty = dirty
         self._may_ask = may_ask
         self._items_partition: Callable[[str], int] = lru_cache(MAX_KNOWN_PRODUCTS)(
             lambda product_id: partition_of(product_id.encode(), partitions)
         )
 
-    def apply(self, unit: Unit[HeldNeighbours]) -> None:
+    def apply(self, unit: Unit[Held]) -> None:
         for record in unit.replayed:
             try:
-                replies = decode_replies(record.value)
+                known = decode_replies(record.value)
             except (DecodeError, TypeError):
                 continue  # on the dead-letter topic since its first time
-            for user_id, _, caused_at_ms, _ in replies:
+            for user_id, _, caused_at_ms, _ in known:
                 self._dirty(unit, user_id.encode(), caused_at_ms)
         outcomes: Counter[str] = Counter()
         questions: _Questions = {}
         for record in unit.records():
             try:
-                replies = decode_replies(record.value)
-                lists = {value: NeighbourList.FromString(value) for value in {value for _, value, _, _ in replies}}
+                replies = self._work.read_replies(record.value)
             except (DecodeError, TypeError) as exc:  # TypeError: a record without a value
                 emit_dead_letter(unit, self._names.dead_letters, record, undecodable(exc))
                 continue
-            self._keep(unit, replies, lists, questions, outcomes)
+            self._keep(unit, replies, questions, outcomes)
         self._ask(unit, questions)
         for name, count in outcomes.items():
             metrics.NEIGHBOURS.labels(name).inc(count)
 
-    def _keep(
-        self,
-        unit: Unit[HeldNeighbours],
-        replies: list[Reply],
-        lists: dict[bytes, NeighbourList],
-        questions: _Questions,
-        outcomes: Counter[str],
-    ) -> None:
-        obtain, dirty = unit.state.obtain, self._dirty
-        answers = {value: Answer.of(value, message) for value, message in lists.items()}
+    def _keep(self, unit: Unit[Held], replies: list[ReadReply], questions: _Questions, outcomes: Counter[str]) -> None:
+        obtain, dirty, work = unit.state.obtain, self._dirty, self._work
+        keep, keep_second_hop, to_ask = work.keep, work.keep_second_hop, work.to_ask
         applied, may_ask = 0, self._may_ask(unit.partition)
-        for user_id, value, caused_at_ms, is_to_question in replies:
-            key = user_id.encode()
+        for key, answer, caused_at_ms, is_to_question in replies:
             held = obtain(key)
             if is_to_question:
-                if not held.keep_second_hop(answers[value]):
+                if not keep_second_hop(held, answer):
                     continue
             else:
-                if not held.keep(answers[value]):
+                if not keep(held, answer):
                     continue
-                for product_id in held.to_ask(lists[value]) if may_ask else ():
-                    questions.setdefault(self._items_partition(product_id), {}).setdefault((user_id, product_id), caused_at_ms)
+                for product_id in to_ask(held, answer) if may_ask else ():
+                    questions.setdefault(self._items_partition(product_id), {}).setdefault((key.decode(), product_id), caused_at_ms)
             dirty(unit, key, caused_at_ms)
             applied += 1
         outcomes["applied"] += applied
         outcomes["outdated"] += len(replies) - applied
 
-    def _ask(self, unit: Unit[HeldNeighbours], questions: _Questions) -> None:
+    def _ask(self, unit: Unit[Held], questions: _Questions) -> None:
         for partition, asked in questions.items():
             rows = [(user_id, product_id, caused_at_ms) for (user_id, product_id), caused_at_ms in asked.items()]
             for start in range(0, len(rows), MAX_QUESTIONS_IN_RECORD):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from app.engine.commit import Unit
 from app.streams.dirty_users import MAX_ROUND_USERS, DirtyUsers
-from tests.agents.worlds import NEIGHBOURS, DictState
+from app.streams.keep_neighbours import NEIGHBOURS
+from tests.agents.worlds import DictState
 
 
 class Clock:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from app.domain.held_neighbours import MAX_NEIGHBOUR_LISTS, MAX_QUESTIONS, MAX_SECOND_HOP_LISTS, Answer
+from app.domain.held_neighbours import (
+    MAX_NEIGHBOUR_LISTS,
+    MAX_QUESTIONS,
+    MAX_SECOND_HOP_LISTS,
+    Answer,
+    HeldNeighbours,
+    encode_held_neighbours,
+)
 from app.domain.items import REPLY_BOUGHT, REPLY_NEIGHBOURS
 from app.domain.replies import encode_replies
 from app.domain.validation import MAX_PRODUCT_ID_BYTES
@@ -10,7 +17,6 @@ from app.domain.visit_records import decode_visits
 from app.engine.fence import MAX_BATCH_BYTES
 from app.settings import WorkerSettings
 from app.streams.fold_items import MAX_REPLIES_IN_RECORD
-from app.streams.keep_neighbours import NEIGHBOURS
 from app.streams.publisher import partition_of
 from tests.agents.worlds import NAMES, NOW_MS, NeighboursBench, Record, bad_record, neighbours_record
 from tidings.state.v1.neighbours_pb2 import NeighbourList
@@ -119,7 +125,7 @@ async def test_what_cannot_be_read_becomes_a_dead_letter_and_the_next_record_is_
 def test_a_unit_of_the_largest_record_fits_a_changelog_batch() -> None:
     """The largest value times the users of one record, beside a full unit: a record cannot be cut, so this must hold by its making."""
     product = "p" * MAX_PRODUCT_ID_BYTES
-    largest = NEIGHBOURS.new(b"anna")
+    largest = HeldNeighbours()
     for number in range(MAX_NEIGHBOUR_LISTS + MAX_SECOND_HOP_LISTS):
         answer = NeighbourList(
             product_id=f"{number:0{MAX_PRODUCT_ID_BYTES}}", visit_count=1 << 40, neighbour_ids=[product] * REPLY_NEIGHBOURS,
@@ -128,4 +134,4 @@ def test_a_unit_of_the_largest_record_fits_a_changelog_batch() -> None:
         )
         keep = largest.keep if number < MAX_NEIGHBOUR_LISTS else largest.keep_second_hop
         keep(Answer.of(answer.SerializeToString()))
-    assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * len(NEIGHBOURS.encode(largest)) < MAX_BATCH_BYTES
+    assert WorkerSettings().batch_max_bytes + MAX_REPLIES_IN_RECORD * len(encode_held_neighbours(largest)) < MAX_BATCH_BYTES

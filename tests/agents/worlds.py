@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from app.domain.held_profile import message_of
 from app.domain.item_work import ITEM_WORK, ItemWork
 from app.domain.items import ItemState, decode_item
+from app.domain.neighbour_work import NEIGHBOUR_WORK, NeighbourWork
 from app.domain.product_validation import product_key
 from app.domain.replies import decode_replies, encode_replies
 from app.domain.visit_records import decode_visits, encode_questions, encode_visits
@@ -19,7 +20,7 @@ from app.settings import KafkaSettings
 from app.streams.fold_items import FoldItems, items_codec
 from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
-from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
+from app.streams.keep_neighbours import KeepNeighbours, neighbours_codec
 from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event, OrderLine
 from tidings.internal.v1.dead_letter_pb2 import DeadLetter
@@ -128,13 +129,13 @@ class ProfilesBench(Bench):
 
 
 class NeighboursBench(Bench):
-    def __init__(self) -> None:
+    def __init__(self, work: NeighbourWork = NEIGHBOUR_WORK) -> None:
         self.dirty: list[tuple[bytes, int]] = []
         self.is_behind = False
         agent = KeepNeighbours(
-            NAMES, 4, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)), lambda partition: not self.is_behind
+            NAMES, 4, lambda unit, user, caused_at_ms: self.dirty.append((user, caused_at_ms)), lambda partition: not self.is_behind, work
         )
-        super().__init__(agent.apply, DictState(NEIGHBOURS))
+        super().__init__(agent.apply, DictState(neighbours_codec(work)))
 
     def lists(self, user_id: str) -> dict[str, NeighbourList]:
         """What the user holds, by product, answered longest ago first."""

@@ -199,9 +199,9 @@ def check_neighbours(data: bytes) -> None:
     bench.feed([Record(NAMES.neighbours, 0, 1, NOW_MS, None, data)], [Record(NAMES.neighbours, 0, 0, NOW_MS, None, data)])
     _goes_to_existing_partitions(bench)
     _is_stable(bench.state)
-    for key in bench.state.bytes_by_key:
-        held = bench.state.get(key)
-        for product_id in (*held.answers, *held.second_hop):
+    for key, raw in bench.state.bytes_by_key.items():
+        held, lists = bench.state.get(key), UserNeighbours.FromString(raw)
+        for product_id in [message.product_id for message in (*lists.lists, *lists.second_hop)]:
             held.neighbours(product_id), held.together(product_id), held.bought(product_id)
 
 

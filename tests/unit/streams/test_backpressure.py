@@ -21,10 +21,11 @@ from app.engine.commit import MAX_UNWRITTEN_BYTES, Committer, Unit, Unwritten
 from app.engine.store import database_options, flushes_keep_up
 from app.settings import Settings
 from app.streams.dirty_users import DirtyUsers
+from app.streams.keep_neighbours import NEIGHBOURS
 from app.streams.rank_users import MAX_DIRTY_USERS
 from app.streams.topics import TopicNames
 from app.streams.topology import Topology, build
-from tests.agents.worlds import NEIGHBOURS, DictState
+from tests.agents.worlds import DictState
 from tidings.state.v1.profile_pb2 import Attribute, Profile
 
 
