@@ -51,6 +51,7 @@ class Pair:
             self.apply(one.SerializeToString())
 
 
+@settings(max_examples=60, deadline=None)
 @given(histories())
 def test_it_is_what_the_fold_of_the_message_makes_of_it(events):
     pair = Pair()
@@ -284,7 +285,7 @@ def test_bytes_that_are_no_profile_are_told_by_whoever_reads_them():
     assert message_of(None) is None
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(histories(max_size=10))
 def test_stored_and_read_in_between_it_is_the_same(events):
     whole, stored = HeldProfile.new(b"ada"), HeldProfile.new(b"ada")

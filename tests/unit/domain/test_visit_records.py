@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.profile import Interaction
@@ -98,6 +98,7 @@ compiled = pytest.mark.skipif(COMPILED is None, reason="not compiled: no C compi
 
 
 @compiled
+@settings(deadline=None)
 @given(EVENTS, st.integers(1, 20))
 def test_compiled_they_are_the_same_to_the_last_byte(events, max_visits):
     assert sent(events, max_visits) == sent(events, max_visits, OutgoingVisits)
