@@ -115,7 +115,11 @@ class Recovery(Service):
             metrics.RECOVERY.set(monotonic() - began)
             metrics.PARTITIONS.labels("active").set(len(self.actives))
             metrics.PARTITIONS.labels("standby").set(len(self.standbys))
-            positions = self._take_over(committed, logs)
+            try:
+                positions = self._take_over(committed, logs)
+            except StateError:
+                # Whoever was replaced while it recovered reads what its successor applied, of records that came after the ends were told.
+                positions = self._take_over(committed, await self._source_logs(committed))
             await self.app.begin_generation(self.actives)
             logger.info(
                 "generation %d: own partitions %s, standby for %s, recovered in %.1f s from %d changelog records",

@@ -31,6 +31,9 @@ NO_FLAWS = Flaws()
 #: After so long every share that has grown was published (process.py).
 SHARES_MS = 5_100
 
+#: With something on its way, or right before: else most faults would come while little goes on. The empty one is nothing of the kind.
+PEACE_ENDS_AT = "", *["connects"] * 4, *["changelog outbox"] * 2, "commits", "visits", "neighbours", "takes the next"
+
 Step = tuple[Callable[..., Any], Any, Any]
 
 
@@ -70,6 +73,9 @@ class Simulation:
         #: Dead, but not to be collected before the end: nothing of theirs may run, not even what is to run at the end of a coroutine.
         self._graveyard: list[Process] = []
         self._idle_looks = 0
+        #: What somebody is about to do when the first fault may come, and how often they may do it before.
+        self._peace_ends_at = random.choice(PEACE_ENDS_AT)
+        self._peaceful_passes = random.choice([0, 0, 1, 2])
 
     @property
     def counts(self) -> Counter[str]:
@@ -89,16 +95,22 @@ class Simulation:
 
     def _begin(self) -> None:
         """Everybody joins in peace, and some records come: what can go wrong before anything is done goes wrong later, too."""
-        later, self._records_left, self.world.is_calm = self._records_left, self.random.choice([0, 1, 2]), True
+        later, self._records_left, self.world.is_calm = self._records_left, self.random.choice([0, 1, 1, 2]), True
         self.world.group.awaited = len(self.workers)
         steps = self.random.choice(self.world.size.peaceful_steps)
         most = self.world.steps + steps + self.random.randrange(steps // 2 + 1)
-        while self.world.steps < most:
+        while self.world.steps < most and self._peaceful_passes >= 0:
             self._work_off(most=most)
             self.world.steps += 1
             self._pass_time(100)
-        self._records_left, self.world.is_calm = later, False
+        self._records_left, self.world.is_calm, self._peace_ends_at = later, False, ""
+        self._peaceful_passes = 0
         self.world.group.awaited = 0
+
+    def _is_where_peace_ends(self, gates: Sequence[Gate]) -> bool:
+        if any(gate.label.startswith(self._peace_ends_at) for gate in gates):
+            self._peaceful_passes -= 1
+        return self._peaceful_passes < 0
 
     def _go_on_until_quiet(self) -> None:
         for _ in range(MAX_CALM_ROUNDS):
@@ -143,7 +155,7 @@ class Simulation:
             is_busy = False
             for worker in self._places if places is None else places:
                 is_busy |= self._do_all(worker) if worker is None or worker.process is None else self._run_on(worker.process, most)
-            if not is_busy or self.world.steps >= most:
+            if not is_busy or self.world.steps >= most or self._peaceful_passes < 0:
                 return
 
     def _run_on(self, process: Process, most: float) -> bool:
@@ -156,6 +168,8 @@ class Simulation:
                 process.loop.run(MOST_CALLBACKS)
                 self._look()
             elif gates := [gate for gate in process.gates if gate.is_open()]:
+                if self._peace_ends_at and self._is_where_peace_ends(gates):
+                    return round_ > 0
                 for gate in gates:
                     if gate.is_open():
                         self._open(process, gate)

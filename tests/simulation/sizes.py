@@ -37,7 +37,7 @@ class Size:
 
 SMALL = Size(
     partitions=(1, 1, 1, 2), workers=(1, 2, 2, 2), targets=(1,), records=(1, 5), users=2, products=3, noise=0.15,
-    steps=(20, 60), peaceful_steps=(0, 30, 60, 90, 120, 150), haste=(0.2, 0.5, 0.8), fault_rates=(0.02, 0.08),
+    steps=(20, 60), peaceful_steps=(0, 60, 120, 180), haste=(0.2, 0.5, 0.8), fault_rates=(0.02, 0.08),
     has_products=0.15, has_commands=0.25, has_shares=0.03,
 )  # fmt: skip
 LARGE = Size(

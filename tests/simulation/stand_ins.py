@@ -260,7 +260,7 @@ class SimRecovery(Recovery):
 
     async def _read_changelogs(self, behind: Any) -> Any:
         if self._process.flaws.recovers_without_the_tail:
-            behind = {place: (database, max(1, end - 3), counter) for place, (database, end, counter) in behind.items()}
+            behind = {place: (database, max(1, end - 2), counter) for place, (database, end, counter) in behind.items()}
         return await super()._read_changelogs(behind)
 
 

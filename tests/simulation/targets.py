@@ -220,7 +220,7 @@ class SimClient:
         deadline_ms, exchange = world.elapsed_ms + TIMEOUT_MS, None
         try:
             async with asyncio.timeout_at(deadline_ms / 1000):
-                if world.random.random() < 0.5:  # otherwise a connection was kept
+                if world.random.random() < 0.7:  # otherwise a connection was kept
                     await self._process.through(f"connects to {receiver.name}", lambda: None)
             if not world.is_calm and world.random.random() < world.freeze_rate:
                 await self._process.freeze()  # a process may be at any time, and a lease that ends meanwhile is seen

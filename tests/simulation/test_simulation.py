@@ -14,7 +14,7 @@ from tests.simulation.flaws import Flaws
 from tests.simulation.runs import first_that_finds, quietly, run, run_all
 
 #: Runs of the test. More: make simulate RUNS=10000.
-RUNS = 200
+RUNS = 220
 #: Runs within which each flaw must be found; most are by the first few.
 RUNS_WITH_A_FLAW = 1_000
 #: What it takes some hundred runs to find: the long tests look for these.
