@@ -42,7 +42,7 @@ from tidings.state.v1.profile_pb2 import Profile
 
 _SEED = 11
 #: Of a burst: nothing waits, and nothing has moved for so long.
-_QUIET_SECONDS, _LOOK_SECONDS = 0.6, 0.1
+_QUIET_SECONDS, _LOOK_SECONDS = 0.8, 0.2
 _STALL_SECONDS = 90.0
 _COUNTED = ("tidings_events_total{", "tidings_visits_total{", "tidings_rankings_total{", "tidings_deliveries_total{")
 _WAITING = ("tidings_lag_records{", "tidings_outbox_due_users{")
