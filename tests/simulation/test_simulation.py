@@ -18,10 +18,7 @@ RUNS = 220
 #: Runs within which each flaw must be found; most are by the first few.
 RUNS_WITH_A_FLAW = 1_000
 #: What it takes some hundred runs to find: the long tests look for these.
-RARE = {
-    "recovers_without_the_tail", "replayed_replies_are_forgotten", "lost_writes_are_told_as_durable", "repeats_after_a_time_out",
-    "lease_is_not_asked_at_the_socket",
-}  # fmt: skip
+RARE = {"replayed_replies_are_forgotten", "repeats_after_a_time_out"}
 FLAWS = [pytest.param(f.name, marks=[pytest.mark.long] if f.name in RARE else []) for f in fields(Flaws)]
 
 pytestmark = [
