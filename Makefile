@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Compiled by pip where there are a C compiler and Python's headers.
 KERNEL := app/domain/_kernel.c app/domain/_fold.c app/domain/_share.c app/domain/_visits.c app/domain/_items.c app/domain/_neighbours.c app/destinations/_list_json.c
-# Tests run side by side; JOBS=1 runs them one after another, in order.
-JOBS := 2
+# Tests run side by side, most of them waiting for something; JOBS=1 runs them one after another, in order.
+JOBS := 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # The linter of Protobuf schemas, from npm; pinned, for a newer one may find more.
 BUF_VERSION := 1.75.0
