@@ -31,7 +31,7 @@ setup: $(READY) ## Install everything into .venv (Python 3.11 to 3.13; a minute 
 	@$(BIN)/python -m app.domain.kernel
 	@echo "ready: $(BIN)/tidings --help"
 
-# Again when pyproject.toml or the kernel's source has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
+# Again when pyproject.toml or the source of an extension has changed. The first Python that will do: PYTHON=..., or the newest that is installed.
 $(READY): pyproject.toml $(KERNEL) app/domain/_wire.h
 	@python=""; for candidate in $${PYTHON:-} python3.13 python3.12 python3.11 python3; do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then python="$$candidate"; break; fi; \
