@@ -2,9 +2,8 @@
  * last byte, from bytes to bytes, ten times as fast.
  *
  * It is optional. Where no compiler was at hand when Tidings was installed, the Python is used, and it says the same. So this file keeps
- * to what is usual: an event that breaks a rule, comes late, changes fields or consents, has attributes or texts beyond ASCII, and a
- * profile that is not written as Protobuf writes it, it leaves to the Python by answering None. What an event does not concern is copied
- * as it is.
+ * to what is usual: an event that breaks a rule, comes late, changes fields or consents, and a profile that is not written as Protobuf
+ * writes it, it leaves to the Python by answering None. What an event does not concern is copied as it is.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -25,6 +24,9 @@
 #define MAX_ID 128
 #define MAX_ANONYMOUS_ID 256
 #define MAX_SOURCE 64
+#define MAX_EVENT_ATTRIBUTES 32
+#define MAX_ATTRIBUTE_KEY 64
+#define MAX_ATTRIBUTE_VALUE 256
 #define MAX_QUANTITY 10000
 #define MAX_MINOR_UNITS INT64_C(1000000000000)
 #define SESSION_GAP_MS INT64_C(1800000)
@@ -156,22 +158,58 @@ is_same(Span one, Span other)
     return one.size == other.size && (!one.size || memcmp(one.at, other.at, one.size) == 0);
 }
 
-/* Whether it is 1 to so many characters that are printed, of ASCII. */
+/* How many bytes the character beyond ASCII takes that these begin with; 0: it is none of UTF-8. */
+static size_t
+character_size(const uint8_t *at, size_t left)
+{
+    uint8_t lead = at[0];
+    size_t size = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (size == 0 || size > left)
+        return 0;
+    for (size_t place = 1; place < size; place++)
+        if ((at[place] & 0xc0) != 0x80)
+            return 0;
+    /* No longer than it must be, no half of a pair, and none past U+10FFFF. */
+    if ((lead == 0xe0 && at[1] < 0xa0) || (lead == 0xed && at[1] > 0x9f) || (lead == 0xf0 && at[1] < 0x90) || (lead == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return size;
+}
+
+/* Whether it is at most so many bytes of UTF-8. */
+static int
+is_text(Span text, size_t max_bytes)
+{
+    if (text.size > max_bytes)
+        return 0;
+    for (size_t place = 0, size; place < text.size; place += size)
+        if ((size = text.at[place] < 0x80 ? 1 : character_size(text.at + place, text.size - place)) == 0)
+            return 0;
+    return 1;
+}
+
+/* Whether it is 1 to so many bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to U+009F). */
 static int
 is_id(Span text, size_t max_bytes)
 {
     if (text.size == 0 || text.size > max_bytes)
         return 0;
-    for (size_t place = 0; place < text.size; place++)
-        if (text.at[place] < 0x20 || text.at[place] > 0x7e)
+    for (size_t place = 0, size; place < text.size; place += size) {
+        const uint8_t *at = text.at + place;
+        if (*at < 0x80) {
+            if (*at < 0x20 || *at == 0x7f)
+                return 0;
+            size = 1;
+        }
+        else if ((size = character_size(at, text.size - place)) == 0 || (at[0] == 0xc2 && at[1] < 0xa0))
             return 0;
+    }
     return 1;
 }
 
 static int
 is_key(Span text, size_t max_bytes)
 {
-    return is_id(text, max_bytes) && text.at[0] != '_';
+    return is_id(text, max_bytes) && (text.size < 2 || text.at[0] != '_' || text.at[1] != '_');
 }
 
 /* A field that stands once: 0 if it was seen before. */
@@ -313,6 +351,14 @@ read_payload(Span content, Event *event)
     }
 }
 
+/* A fact about the event: it is checked, and not folded. */
+static int
+is_attribute(Span from)
+{
+    Span key = {0}, value = {0};
+    return read_texts(from, &key, &value) && key.size && is_text(key, MAX_ATTRIBUTE_KEY) && is_text(value, MAX_ATTRIBUTE_VALUE);
+}
+
 /* 0: it breaks a rule, or is unusual. */
 static int
 read_event(Span from, Span key, int64_t received_at_ms, Event *event)
@@ -320,9 +366,17 @@ read_event(Span from, Span key, int64_t received_at_ms, Event *event)
     Field field;
     Span content = {0};
     uint32_t seen = 0;
+    int attributes = 0;
     memset(event, 0, offsetof(Event, ordered));
     while (from.size) {
-        if (!read_field(&from, &field) || !is_first(&seen, field.number) || (field.type == VARINT) != (field.number == 4))
+        if (!read_field(&from, &field) || (field.type == VARINT) != (field.number == 4))
+            return 0;
+        if (field.number == 7) {
+            if (attributes++ == MAX_EVENT_ATTRIBUTES || !is_attribute(field.content))
+                return 0;
+            continue;
+        }
+        if (!is_first(&seen, field.number))
             return 0;
         switch (field.number) {
         case 1:
@@ -1202,7 +1256,7 @@ fold(Profile *profile, Span before, const Event *event, PyTypeObject *type, PyOb
     profile->event_count++;
     if (event->anonymous_id.size)
         remember_anonymous(profile, event->anonymous_id);
-    PyObject *user_id = PyUnicode_DecodeASCII((const char *)event->user_id.at, event->user_id.size, NULL);
+    PyObject *user_id = PyUnicode_DecodeUTF8((const char *)event->user_id.at, event->user_id.size, NULL);
     outcome = user_id == NULL ? FAILED : apply_payload(profile, event, type, user_id, interactions);
     Py_XDECREF(user_id);
     if (outcome == DONE) {

@@ -59,9 +59,29 @@ def test_it_is_what_the_fold_of_the_message_makes_of_it(events):
     pair.fold(*events[-3:])
 
 
+#: Of one, two, three and four bytes, where their numbers begin and end; control characters are at the end.
+CHARACTERS = " a~\xa0\xe9\u07ff\u0800\ud7ff\ue000\ufffd\uffff\U00010000\U0010ffff" + "\x00\x1f\x7f\x80\x9f"
+
+
+def any_text(random: Random, max_bytes: int) -> str:
+    """Of every size around the limit, now and then past it."""
+    alphabet = random.choice(["abc", CHARACTERS[:-5], CHARACTERS])
+    text = "".join(random.choices(alphabet, k=random.choice([1, 2, 20, max_bytes])))
+    return text if random.random() < 0.1 else text.encode()[:max_bytes].decode(errors="ignore")
+
+
+def with_attributes(made: Event, random: Random) -> Event:
+    """The event with attributes of every size around the limits."""
+    for _ in range(random.choice([1, 2, 2, 5, 32, 33])):
+        made.attributes[any_text(random, 64)] = any_text(random, 256) if random.random() < 0.9 else ""
+    return made
+
+
 def any_event(random: Random, number: int, at_ms: int, products: list[str]) -> Event:
     made = event(f"e{number}", at_ms, source=random.choice(["", "shop"]), session_id=random.choice(["", "", "", "s1", "s2"]))
     made.anonymous_id = random.choice(["", "", f"a{random.randrange(40)}"])
+    if random.random() < 0.3:
+        made.attributes["category"], made.attributes["price"] = random.choice([("electronics", "299.99"), ("Möbel", "19,90 €")])
     kind = random.random()
     if kind < 0.5:
         made.product_viewed.product_id = random.choice(products)
@@ -109,7 +129,7 @@ def test_it_is_so_in_long_lives_past_every_bound(seed):
     assert len(profile.anonymous_ids) == 16
     if seed == 3:
         assert len(profile.purchases.product_ids) == 256
-    if seed != 2 and COMPILED is not None:
+    if COMPILED is not None:
         assert pair.left < 120, "long orders and what comes late"
 
 
@@ -148,6 +168,69 @@ def test_ids_of_every_length_have_the_digests_of_blake2b():
         assert Profile.FromString(raw).recent_event_ids == blake2b(event_id.encode(), digest_size=8).digest()
 
 
+@compiled
+def test_the_attributes_of_the_readme_are_not_left_to_python():
+    pair = Pair()
+    value = event("e", attributes={"category": "electronics", "price": "299.99"}, **PAYLOADS[0]).SerializeToString()
+    assert isinstance(pair.apply(value), Applied)
+    assert pair.left == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_attributes_of_every_size_and_texts_of_every_character_are_checked_as_python_checks_them(seed):
+    random = Random(seed)
+    outcomes = []
+    for number in range(300):
+        made = any_event(random, number, NOON_MS + number, ["p1", any_text(random, 128)])
+        if random.random() < 0.8:
+            with_attributes(made, random)
+        for field, max_bytes in (("event_id", 128), ("anonymous_id", 256), ("source", 64), ("session_id", 128)):
+            if random.random() < 0.1:
+                setattr(made, field, any_text(random, max_bytes))
+        pair = Pair(any_text(random, 256) if random.random() < 0.2 else "ada")
+        made.user_id = pair.plain.user_id
+        outcomes.append(type(pair.apply(made.SerializeToString())))
+        if outcomes[-1] is Applied:
+            assert COMPILED is None or pair.left <= (len(made.order_placed.lines) > 16)
+    assert outcomes.count(Applied) > 60
+    assert outcomes.count(Violation) > 60
+
+
+#: What Protobuf takes for UTF-8, and what it does not: too long, half a pair, past the last character, broken off, begun in the middle.
+BYTES_OF_TEXT = [
+    b"\xc2\xa0", b"\xdf\xbf", b"\xe0\xa0\x80", b"\xed\x9f\xbf", b"\xee\x80\x80", b"\xef\xbf\xbf", b"\xf0\x90\x80\x80", b"\xf4\x8f\xbf\xbf",
+    b"\xc0\x80", b"\xc1\xbf", b"\xe0\x80\x80", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf0\x80\x80\x80", b"\xf0\x8f\xbf\xbf",
+    b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xff", b"\xfe", b"\x80", b"\xbf", b"\xc2", b"\xe2\x82", b"\xf0\x9f\x8e", b"\xc2A",
+    b"\xe2\x82A", b"\xe2A\x82", b"\xf0\x9f\x8eA", b"\xf0A\x8e\x81", b"\xc2\x80", b"\xc2\x9f", b"\x00", b"\x7f",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BYTES_OF_TEXT, ids=bytes.hex)
+@pytest.mark.parametrize("around", [b"%s", b"a%s", b"%sa"], ids=["alone", "last", "first"])
+def test_whether_bytes_are_text_is_as_protobuf_says(text, around):
+    placed = around % text
+    hole = b"?" * len(placed)
+    made = event("e", anonymous_id=hole.decode(), product_viewed={"product_id": "p"}, attributes={"k": "v"})
+    Pair().apply(made.SerializeToString().replace(hole, placed))
+    for attributes in ({hole.decode(): "v"}, {"k": hole.decode()}):
+        pair = Pair()
+        outcome = pair.apply(event("e", attributes=attributes, **PAYLOADS[0]).SerializeToString().replace(hole, placed))
+        if isinstance(outcome, Applied):
+            assert pair.left == 0
+
+
+def test_an_attribute_told_twice_or_without_its_parts_is_what_protobuf_makes_of_it():
+    bare = event("e", **PAYLOADS[0]).SerializeToString()
+    key, value, other = b"\x0a\x01k", b"\x12\x01v", b"\x12\x00"
+    for entry in (b"", key, value, value + key, key + key, key + value + other, key + value + b"\x18\x01", b"\x08\x01", key + b"\x12\x05v"):
+        field = b"\x3a" + bytes((len(entry),)) + entry
+        for whole in (bare + field, field + bare, bare + field + field):
+            Pair().apply(whole)
+    entries = [b"\x3a\x06\x0a\x01" + bytes((0x41 + number % 31,)) + value for number in range(40)]
+    for count in (31, 32, 33, 40):
+        Pair().apply(bare + b"".join(entries[:count]))
+
+
 BROKEN = [
     event(""), event("e" * 129, **PAYLOADS[0]), event("\n", **PAYLOADS[0]), event("e", 0, **PAYLOADS[0]),
     event("e", 946_684_799_999, **PAYLOADS[0]), event("e", 4_102_444_800_001, **PAYLOADS[0]), event("e", -1, **PAYLOADS[0]), event("e"),
@@ -155,6 +238,10 @@ BROKEN = [
     event("e", user_id="a" * 257, **PAYLOADS[0]), event("e", source="s" * 65, **PAYLOADS[0]),
     event("e", session_id="s" * 129, **PAYLOADS[0]), event("e", anonymous_id="a" * 257, **PAYLOADS[0]),
     event("e", anonymous_id="\x7f", **PAYLOADS[0]), event("e", attributes={"": "x"}, **PAYLOADS[0]),
+    event("e", attributes={"k" * 65: "x"}, **PAYLOADS[0]), event("e", attributes={"a": "b", "c": "v" * 257}, **PAYLOADS[0]),
+    event("e", attributes={"é" * 32 + "k": "x"}, **PAYLOADS[0]), event("e", attributes={"a": "é" * 128 + "v"}, **PAYLOADS[0]),
+    event("e", attributes={f"k{number}": "v" for number in range(33)}, **PAYLOADS[0]),
+    event("é" * 65, **PAYLOADS[0]), event("é\x80", **PAYLOADS[0]), event("e", user_id="__é", **PAYLOADS[0]), viewed("é\x9f"), viewed("__"),
     viewed(""), viewed("__p"), viewed("p" * 129),
     event("e", added_to_cart={"product_id": "p", "quantity": 10_001}), event("e", added_to_cart={"product_id": ""}),
     event("e", added_to_cart={"product_id": "p", "unit_price": {"minor_units": -1}}),
@@ -184,7 +271,10 @@ def test_the_least_and_the_most_that_an_event_may_hold_is_folded():
         event("e" * 128, 4_102_444_800_000, session_id="s" * 128, source="s" * 64, anonymous_id="a" * 256, **PAYLOADS[0]),
         event("e", 946_684_800_000, added_to_cart={"product_id": "p" * 128, "quantity": 10_000, "unit_price": {"minor_units": 10**12}}),
         event("e", added_to_cart={"product_id": "p", "unit_price": {}}), event("e", attributes={"a": "b"}, **PAYLOADS[0]),
-        viewed("_p"), event("é", **PAYLOADS[0]), ordered(["p"] * 100, "e"), ordered([f"p{n}" for n in range(100)], "e"),
+        event("e", attributes={f"{number:02}" + "k" * 62: "v" * 256 for number in range(32)}, **PAYLOADS[0]),
+        event("e", attributes={"é" * 32: "\n" * 256, "\x00": "\x80" * 128, "e": ""}, **PAYLOADS[0]),
+        viewed("_p"), viewed("_"), viewed("_é"), viewed("é" * 64), event("é", **PAYLOADS[0]), event("🎁" * 32, **PAYLOADS[0]),
+        ordered(["p"] * 100, "e"), ordered([f"p{n}" for n in range(100)], "e"),
     ):  # fmt: skip
         pair = Pair()
         assert isinstance(pair.apply(made.SerializeToString(), made.occurred_at_ms - 86_400_000), Applied)
