@@ -2,8 +2,8 @@
  * last byte, from bytes to bytes, ten times as fast.
  *
  * It is optional. Where no compiler was at hand when Tidings was installed, the Python is used, and it says the same. So this file keeps
- * to what is usual: an event that breaks a rule, comes late, changes fields or consents, and a profile that is not written as Protobuf
- * writes it, it leaves to the Python by answering None. What an event does not concern is copied as it is.
+ * to what is usual: an event that breaks a rule or comes late, and a profile that is not written as Protobuf writes it, it leaves to the
+ * Python by answering None. What an event does not concern is copied as it is.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -16,7 +16,7 @@
 /* What app/domain/held_profile.py expects; another number is that of an extension built from other sources. */
 #define INTERFACE 1
 
-/* As in validation.py, profile.py, cart.py and purchases.py; the tests hold both to the same results. */
+/* As in validation.py, profile.py, fields.py, cart.py and purchases.py; the tests hold both to the same results. */
 #define EARLIEST_MS INT64_C(946684800000)
 #define LATEST_MS INT64_C(4102444800000)
 #define MAX_AHEAD_MS INT64_C(86400000)
@@ -41,14 +41,20 @@
 #define MAX_LINE_QUANTITY 10000
 #define MAX_PURCHASES 256
 #define MAX_BOUGHT_LINKS 5
+#define MAX_CHANGES 50
+#define MAX_FIELD_NAME 64
+#define MAX_FIELD_TEXT 1024
+#define MAX_PURPOSE 64
+#define MAX_ATTRIBUTES 100
+#define MAX_CONSENTS 16
 /* Distinct products of an order; longer ones are left to the Python. */
 #define MAX_ORDERED 16
 
 enum { FAILED = -1, DONE = 0, UNUSUAL = 1, DUPLICATE = 2, DENIED = 3 };
 enum { VIEW = 1, CART = 2, PURCHASE = 3, EMAIL_CLICK = 4 }; /* kinds of interactions */
-enum { VIEWED = 10, ADDED, REMOVED, ORDERED, OPENED, CLICKED }; /* payloads */
-enum { CONSENT_DENIED = 2 };
-enum { VARINT = 0, SIZED = 2 };
+enum { VIEWED = 10, ADDED, REMOVED, ORDERED, OPENED, CLICKED, CHANGED, CONSENTED }; /* payloads */
+enum { CONSENT_GRANTED = 1, CONSENT_DENIED = 2 };
+enum { VARINT = 0, FIXED64 = 1, SIZED = 2 };
 
 typedef struct {
     const uint8_t *at;
@@ -69,6 +75,16 @@ typedef struct {
     Span raw;   /* the whole field it was read from; size 0: it has changed */
 } Line;
 
+/* An attribute or a consent: what a profile holds, or what an event says. */
+typedef struct {
+    Span name;
+    Span value; /* the whole field, the same in an event and a profile; size 0: there is none, or 0 */
+    uint64_t at_ms;
+    Span event_id;
+    int worth; /* past the bound, what is worth the least goes */
+    Span raw;  /* the whole field it was read from; size 0: it is the event's */
+} Held;
+
 typedef struct {
     Span event_id, user_id, anonymous_id, source, session_id;
     int64_t at_ms;
@@ -78,8 +94,9 @@ typedef struct {
     int has_price;
     uint64_t minor_units;
     Span currency;
-    int ordered_count;
+    int ordered_count, change_count;
     Span ordered[MAX_ORDERED]; /* distinct products */
+    Held changes[MAX_CHANGES]; /* of fields, or of one consent */
 } Event;
 
 typedef struct {
@@ -99,6 +116,8 @@ typedef struct {
     Span cart;           /* the whole fields, as they are until something is changed */
     int cart_is_read;
     int line_first, line_end;
+    int held_is_read;    /* the attributes or the consents, whichever the event changes; else they are as they are */
+    int held_count;
     Span purchases;      /* the whole field, as it is until something is bought */
     int purchases_are_read;
     int bought_count;
@@ -107,6 +126,7 @@ typedef struct {
     Span session_products[MAX_SESSION_PRODUCTS + MAX_ORDERED];
     Span products[MAX_HISTORY + MAX_ORDERED];
     Line lines[MAX_CART_LINES + 1];
+    Held held[MAX_ATTRIBUTES + 1];
     Span bought[MAX_PURCHASES + 1];
     uint64_t bought_first[MAX_PURCHASES + 1], bought_last[MAX_PURCHASES + 1], bought_times[MAX_PURCHASES + 1];
 } Profile;
@@ -131,7 +151,7 @@ read_varint(Span *from, uint64_t *number)
 
 /* The next field; 0: these bytes are no message, or have a field that none of ours has. */
 static int
-read_field(Span *from, Field *field)
+read_any_field(Span *from, Field *field)
 {
     uint64_t tag;
     const uint8_t *begin = from->at;
@@ -139,9 +159,11 @@ read_field(Span *from, Field *field)
         return 0;
     field->number = (uint32_t)tag >> 3;
     field->type = tag & 7;
-    if ((field->type != VARINT && field->type != SIZED) || !read_varint(from, &field->value))
+    if (field->type == FIXED64)
+        field->value = sizeof(double);
+    else if ((field->type != VARINT && field->type != SIZED) || !read_varint(from, &field->value))
         return 0;
-    if (field->type == SIZED) {
+    if (field->type != VARINT) {
         if (field->value > from->size)
             return 0;
         field->content = (Span){from->at, (size_t)field->value};
@@ -150,6 +172,13 @@ read_field(Span *from, Field *field)
     }
     field->raw = (Span){begin, (size_t)(from->at - begin)};
     return 1;
+}
+
+/* The same of a message without numbers of fixed size, as all are but a field's value. */
+static int
+read_field(Span *from, Field *field)
+{
+    return read_any_field(from, field) && field->type != FIXED64;
 }
 
 static int
@@ -210,6 +239,15 @@ static int
 is_key(Span text, size_t max_bytes)
 {
     return is_id(text, max_bytes) && (text.size < 2 || text.at[0] != '_' || text.at[1] != '_');
+}
+
+/* Less than, equal to or greater than 0, as the texts are sorted: characters of UTF-8 sort as their bytes do. */
+static int
+compared(Span one, Span other)
+{
+    size_t both = one.size < other.size ? one.size : other.size;
+    int order = both ? memcmp(one.at, other.at, both) : 0;
+    return order ? order : (one.size > other.size) - (one.size < other.size);
 }
 
 /* A field that stands once: 0 if it was seen before. */
@@ -324,6 +362,101 @@ read_texts(Span from, Span *first, Span *second)
 }
 
 static int
+is_finite(Span number)
+{
+    /* The exponent is in the upper bits of the last two bytes. */
+    return (number.at[7] & 0x7f) != 0x7f || (number.at[6] & 0xf0) != 0xf0;
+}
+
+/* One field of the profile. Its value is written there as it is here, so it must be as short as it can be. */
+static int
+read_change(Span from, Held *change)
+{
+    Field field;
+    uint32_t seen = 0;
+    *change = (Held){0};
+    while (from.size) {
+        if (!read_any_field(&from, &field) || !is_first(&seen, field.number))
+            return 0;
+        if (field.number == 1 && field.type == SIZED) {
+            change->name = field.content;
+            continue;
+        }
+        size_t head = 1;
+        if (field.number == 2 && field.type == SIZED && is_text(field.content, MAX_FIELD_TEXT))
+            head = field.content.size < 0x80 ? 2 : 3;
+        else if (field.number == 3 && field.type == FIXED64 && is_finite(field.content))
+            head = 1;
+        else if (field.number == 4 && field.type == VARINT && field.value <= 1)
+            field.content.size = 1;
+        else
+            return 0;
+        if (change->value.size || field.raw.size != head + field.content.size)
+            return 0;
+        change->value = field.raw;
+        change->worth = 1;
+    }
+    return is_id(change->name, MAX_FIELD_NAME);
+}
+
+static int
+read_changes(Span from, Event *event)
+{
+    Field field;
+    while (from.size) {
+        if (!read_field(&from, &field) || field.number != 1 || field.type != SIZED || event->change_count == MAX_CHANGES)
+            return 0;
+        Held *change = &event->changes[event->change_count];
+        if (!read_change(field.content, change))
+            return 0;
+        for (int place = 0; place < event->change_count; place++)
+            if (is_same(event->changes[place].name, change->name))
+                return 0;
+        event->change_count++;
+    }
+    return event->change_count;
+}
+
+static int
+is_profiling(Span purpose)
+{
+    return purpose.size == 9 && memcmp(purpose.at, "profiling", 9) == 0;
+}
+
+/* What a consent is worth: profiling and personalised e-mail stay, and what is denied rather than what is granted. */
+static int
+worth_of_consent(Span purpose, uint64_t state)
+{
+    int stays = is_profiling(purpose) || (purpose.size == 18 && memcmp(purpose.at, "personalised_email", 18) == 0);
+    return 2 * stays + (state == CONSENT_DENIED);
+}
+
+static int
+read_consent(Span from, Event *event)
+{
+    Field field;
+    uint32_t seen = 0;
+    uint64_t state = 0;
+    Held *consent = &event->changes[0];
+    *consent = (Held){0};
+    while (from.size) {
+        if (!read_field(&from, &field) || !is_first(&seen, field.number))
+            return 0;
+        if (field.number == 1 && field.type == SIZED)
+            consent->name = field.content;
+        else if (field.number == 2 && field.type == VARINT && field.raw.size == 2) {
+            consent->value = field.raw;
+            state = field.value;
+        }
+        else
+            return 0;
+    }
+    consent->worth = worth_of_consent(consent->name, state);
+    event->change_count = 1;
+    return is_id(consent->name, MAX_PURPOSE) && (state == CONSENT_GRANTED || state == CONSENT_DENIED);
+}
+
+static int
 read_payload(Span content, Event *event)
 {
     switch (event->payload) {
@@ -346,6 +479,10 @@ read_payload(Span content, Event *event)
     case CLICKED:
         return read_texts(content, &event->message_id, &event->product) && is_id(event->message_id, MAX_ID)
             && (!event->product.size || is_key(event->product, MAX_ID));
+    case CHANGED:
+        return read_changes(content, event);
+    case CONSENTED:
+        return read_consent(content, event);
     default:
         return 0;
     }
@@ -398,7 +535,7 @@ read_event(Span from, Span key, int64_t received_at_ms, Event *event)
             event->session_id = field.content;
             break;
         default:
-            if (field.number < VIEWED || field.number > CLICKED || event->payload)
+            if (field.number < VIEWED || field.number > CONSENTED || event->payload)
                 return 0;
             event->payload = field.number;
             content = field.content;
@@ -664,6 +801,55 @@ read_purchases(Profile *profile)
     return DONE;
 }
 
+/* An attribute, or a consent. */
+static int
+read_held_one(Span from, int is_consent, Held *held)
+{
+    Field field;
+    uint32_t last = 0;
+    uint64_t state = 0;
+    while (from.size) {
+        if (!read_any_field(&from, &field) || !is_in_order(&last, &field, 0))
+            return 0;
+        uint32_t number = field.number, type = field.type;
+        if (number == 1 && type == SIZED)
+            held->name = field.content;
+        else if (number == (is_consent ? 3 : 5) && type == VARINT)
+            held->at_ms = field.value;
+        else if (number == (is_consent ? 4 : 6) && type == SIZED)
+            held->event_id = field.content;
+        else if (is_consent ? number == 2 && type == VARINT
+                            : !held->value.size && number >= 2 && number <= 4
+                                  && type == (number == 2 ? SIZED : number == 3 ? FIXED64 : VARINT)) {
+            held->value = field.raw;
+            state = field.value;
+        }
+        else
+            return 0;
+    }
+    held->worth = is_consent ? worth_of_consent(held->name, state) : held->value.size != 0;
+    return 1;
+}
+
+/* Sorted by name. */
+static int
+read_held(Profile *profile, Span from, int is_consent, int max_count)
+{
+    Field field;
+    profile->held_is_read = 1;
+    while (from.size) {
+        if (profile->held_count == max_count || !read_field(&from, &field))
+            return UNUSUAL;
+        Held *held = &profile->held[profile->held_count];
+        *held = (Held){.raw = field.raw};
+        if (!read_held_one(field.content, is_consent, held))
+            return UNUSUAL;
+        if (profile->held_count++ && compared(held[-1].name, held->name) >= 0)
+            return UNUSUAL;
+    }
+    return DONE;
+}
+
 /* The fold ----------------------------------------------------------------------------------------------------------------------- */
 
 /* BLAKE2b (RFC 7693) of at most one block, its first 8 bytes. */
@@ -740,7 +926,7 @@ look_at_consents(Span consents)
             else if (field.number == 2 && field.type == VARINT)
                 state = field.value;
         }
-        denied |= state == CONSENT_DENIED && purpose.size == 9 && memcmp(purpose.at, "profiling", 9) == 0;
+        denied |= state == CONSENT_DENIED && is_profiling(purpose);
     }
     return denied ? DENIED : DONE;
 }
@@ -979,6 +1165,55 @@ remember_purchase(Profile *profile, Span product, uint64_t at_ms)
     }
 }
 
+/* As their stamps are compared: by event time, and at the same time by event id. */
+static int
+is_later(const Held *one, const Held *other)
+{
+    if (one->at_ms != other->at_ms)
+        return (int64_t)one->at_ms > (int64_t)other->at_ms;
+    return compared(one->event_id, other->event_id) > 0;
+}
+
+static void
+change_held(Profile *profile, const Held *change, int max_count)
+{
+    Held *held = profile->held;
+    int place = 0;
+    while (place < profile->held_count && compared(held[place].name, change->name) < 0)
+        place++;
+    if (place < profile->held_count && is_same(held[place].name, change->name)) {
+        if (is_later(change, &held[place]))
+            held[place] = *change;
+        return;
+    }
+    memmove(&held[place + 1], &held[place], (profile->held_count - place) * sizeof(Held));
+    held[place] = *change;
+    if (profile->held_count++ < max_count)
+        return;
+    int least = 0;
+    for (int other = 1; other < profile->held_count; other++)
+        if (held[other].worth < held[least].worth || (held[other].worth == held[least].worth && is_later(&held[least], &held[other])))
+            least = other;
+    memmove(&held[least], &held[least + 1], (profile->held_count - least - 1) * sizeof(Held));
+    profile->held_count--;
+}
+
+/* Changes the attributes or the consents. */
+static int
+change(Profile *profile, const Event *event)
+{
+    int is_consent = event->payload == CONSENTED, max_count = is_consent ? MAX_CONSENTS : MAX_ATTRIBUTES;
+    if (read_held(profile, is_consent ? profile->consents : profile->attributes, is_consent, max_count) != DONE)
+        return UNUSUAL;
+    for (int place = 0; place < event->change_count; place++) {
+        Held one = event->changes[place];
+        one.at_ms = (uint64_t)event->at_ms;
+        one.event_id = event->event_id;
+        change_held(profile, &one, max_count);
+    }
+    return DONE;
+}
+
 static void
 count_email(Profile *profile, int which, uint64_t at_ms)
 {
@@ -1008,6 +1243,8 @@ apply_payload(Profile *profile, const Event *event, PyTypeObject *type, PyObject
     int outcome = DONE;
     if (event->payload == OPENED)
         count_email(profile, 0, (uint64_t)event->at_ms);
+    else if (event->payload >= CHANGED)
+        outcome = change(profile, event);
     else {
         if (event->payload == CLICKED)
             count_email(profile, 1, (uint64_t)event->at_ms);
@@ -1169,6 +1406,23 @@ put_cart(uint8_t *at, const Profile *profile, const Event *event)
 }
 
 static uint8_t *
+put_held(uint8_t *at, const Profile *profile, int is_consent)
+{
+    for (int place = 0; place < profile->held_count; place++) {
+        const Held *held = &profile->held[place];
+        if (held->raw.size) {
+            at = put_raw(at, held->raw);
+            continue;
+        }
+        uint8_t *content = at + HEAD_ROOM, *end = put_raw(put_text(content, 1, held->name), held->value);
+        end = put_number(end, is_consent ? 3 : 5, held->at_ms);
+        end = put_text(end, is_consent ? 4 : 6, held->event_id);
+        at = close_message(at, is_consent ? 9 : 8, content, end);
+    }
+    return at;
+}
+
+static uint8_t *
 put_purchases(uint8_t *at, const Profile *profile)
 {
     const uint64_t *columns[] = {profile->bought_first, profile->bought_last, profile->bought_times};
@@ -1211,8 +1465,9 @@ encoded(const Profile *profile, const Event *event, uint64_t digest, size_t room
         at = put_session(at, profile);
     at = profile->touched ? put_history(at, profile, (uint64_t)event->at_ms, kind) : put_raw(at, profile->history);
     at = profile->cart_is_read ? put_cart(at, profile, event) : put_raw(at, profile->cart);
-    at = put_raw(at, profile->attributes);
-    at = put_raw(at, profile->consents);
+    int changed = profile->held_is_read ? event->payload : 0;
+    at = changed == CHANGED ? put_held(at, profile, 0) : put_raw(at, profile->attributes);
+    at = changed == CONSENTED ? put_held(at, profile, 1) : put_raw(at, profile->consents);
     at = put_recent(at, profile->recent, digest);
     at = put_raw(at, profile->anonymous);
     if (profile->new_anonymous.size)
@@ -1237,7 +1492,7 @@ fold(Profile *profile, Span before, const Event *event, PyTypeObject *type, PyOb
 {
     if (!read_profile(before, profile) || !is_same(profile->user_id, event->user_id))
         return UNUSUAL;
-    int outcome = look_at_consents(profile->consents);
+    int outcome = event->payload == CONSENTED ? DONE : look_at_consents(profile->consents);
     if (outcome != DONE)
         return outcome;
     uint64_t digest = digest_of(event->event_id), at_ms = (uint64_t)event->at_ms;
@@ -1260,8 +1515,10 @@ fold(Profile *profile, Span before, const Event *event, PyTypeObject *type, PyOb
     outcome = user_id == NULL ? FAILED : apply_payload(profile, event, type, user_id, interactions);
     Py_XDECREF(user_id);
     if (outcome == DONE) {
-        /* What is there, the product at three places for each that was touched, and heads and numbers. */
+        /* What is there, the product at three places for each that was touched, what was changed, and heads and numbers. */
         size_t room = before.size + (size_t)(3 * profile->touched + 1) * (MAX_ID + 64) + 1024;
+        for (int place = 0; place < event->change_count; place++)
+            room += event->changes[place].value.size + MAX_FIELD_NAME + MAX_ID + 64;
         if ((*bytes = encoded(profile, event, digest, room)) == NULL)
             outcome = FAILED;
     }

@@ -77,11 +77,37 @@ def with_attributes(made: Event, random: Random) -> Event:
     return made
 
 
+def any_change(random: Random, name: str) -> FieldChange:
+    numbers = [0.0, -0.0, 1.5, -1e308, 5e-324]
+    return random.choice(
+        [
+            FieldChange(name=name),
+            FieldChange(name=name, text=random.choice(["", "x", "Zürich", "\n", "t" * 127, "t" * 128, "é" * 512])),
+            FieldChange(name=name, number=random.choice(numbers)),
+            FieldChange(name=name, flag=random.random() < 0.5),
+        ]
+    )
+
+
+def with_change(made: Event, random: Random, fields: int, purposes: int) -> Event:
+    """The event as one that changes some of so many fields, or the consent to one of so many purposes, but to profiling."""
+    if random.random() < 0.7:
+        count = min(fields, random.choice([1, 1, 2, 3, 50]))
+        names = random.sample([f"{'é' * (number % 3)}{number}" for number in range(fields)], count)
+        made.profile_changed.changes.extend(any_change(random, name) for name in names)
+    else:
+        purposes_of = ["personalised_email", *(f"purpose {number}" for number in range(purposes))]
+        made.consent_changed.purpose, made.consent_changed.state = random.choice(purposes_of), random.choice([1, 2])
+    return made
+
+
 def any_event(random: Random, number: int, at_ms: int, products: list[str]) -> Event:
     made = event(f"e{number}", at_ms, source=random.choice(["", "shop"]), session_id=random.choice(["", "", "", "s1", "s2"]))
     made.anonymous_id = random.choice(["", "", f"a{random.randrange(40)}"])
     if random.random() < 0.3:
         made.attributes["category"], made.attributes["price"] = random.choice([("electronics", "299.99"), ("Möbel", "19,90 €")])
+    if random.random() < 0.1:
+        return with_change(made, random, 3, 3)
     kind = random.random()
     if kind < 0.5:
         made.product_viewed.product_id = random.choice(products)
@@ -143,12 +169,48 @@ def test_a_cart_holds_a_hundred_lines_and_the_first_goes():
 
 @compiled
 @pytest.mark.parametrize("payload", PAYLOADS, ids=str)
-def test_only_changes_of_fields_and_consents_are_left_to_python(payload):
+def test_no_kind_of_event_is_left_to_python(payload):
     pair = Pair()
     pair.fold(viewed("p1", "before"), viewed("p2", "before too"))
     pair.left = 0
     assert isinstance(pair.apply(event("e", NOON_MS, source="shop", anonymous_id="a", **payload).SerializeToString()), Applied)
-    assert pair.left == bool({"profile_changed", "consent_changed"} & payload.keys())
+    assert pair.left == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fields_and_consents_are_what_python_makes_of_them_past_every_bound(seed):
+    random = Random(seed)
+    fields, purposes = [(3, 3), (101, 16), (140, 30), (1_000, 200)][seed]
+    pair = Pair()
+    for number in range(300):
+        made = event(random.choice(["e", "é", "f", ""]) + f"{number}", NOON_MS + random.choice([0, number, number, -number, 7]))
+        pair.apply(
+            (with_change(made, random, fields, purposes) if random.random() < 0.9 else viewed("p", f"e{number}")).SerializeToString()
+        )
+    profile = pair.held.message()
+    assert len(profile.attributes) == min(fields, 100)
+    assert len(profile.consents) == min(purposes + 1, 16)
+    assert pair.left == 0 or COMPILED is None
+
+
+def test_the_last_word_on_a_field_is_by_time_and_then_by_id():
+    pair = Pair()
+    for number, (event_id, at_ms) in enumerate(
+        [("m", 5), ("z", 4), ("a", 5), ("m\xa0", 5), ("m ", 5), ("a", 6), ("é", 6), ("z", 6), ("\uffff", 6)]
+    ):
+        pair.fold(changed([FieldChange(name="n", number=number)], event_id + "f", NOON_MS + at_ms))
+        pair.fold(consent("sms", 1 + number % 2, event_id + "c", NOON_MS + at_ms))
+    assert pair.held.message().attributes[0].number == 8
+    assert pair.left == 0 or COMPILED is None
+
+
+@compiled
+def test_who_has_denied_profiling_may_allow_it_again():
+    pair = Pair()
+    pair.fold(consent("profiling", 2, "e1"), changed([FieldChange(name="n")], "e2"), consent("sms", 2, "e3"))
+    pair.fold(consent("profiling", 1, "e4", NOON_MS + 1), viewed("p", "e5"))
+    assert pair.left == 0
+    assert pair.held.message().event_count == 4
 
 
 @compiled
@@ -217,6 +279,59 @@ def test_whether_bytes_are_text_is_as_protobuf_says(text, around):
         outcome = pair.apply(event("e", attributes=attributes, **PAYLOADS[0]).SerializeToString().replace(hole, placed))
         if isinstance(outcome, Applied):
             assert pair.left == 0
+    # What stands after the attribute goes on as a broken character would: the payload's tag is 0x82.
+    for made in (
+        event("e", attributes={"k": hole.decode()}, profile_changed={"changes": [FieldChange(name="n")]}),
+        changed([FieldChange(name="n", text=hole.decode())], "e"), changed([FieldChange(name=hole.decode(), flag=True)], "e"),
+        consent(hole.decode(), 1, "e"),
+    ):  # fmt: skip
+        Pair().apply(made.SerializeToString().replace(hole, placed))
+
+
+def as_fields(*parts: bytes) -> bytes:
+    return viewed("").SerializeToString().removesuffix(b"\x52\x00") + b"".join(parts)
+
+
+def sized(number: int, content: bytes) -> bytes:
+    tag = number << 3 | 2
+    return (bytes((tag,)) if tag < 0x80 else bytes((tag & 0x7F | 0x80, 1))) + bytes((len(content),)) + content
+
+
+def test_a_number_of_fixed_size_is_no_text():
+    number = b"\x09ABCDEFGH"
+    after_id = as_fields().removeprefix(sized(1, b"e1"))
+    assert len(after_id) == len(as_fields()) - 4
+    for value in (number + after_id + sized(10, b"\x0a\x01p"), as_fields(sized(10, number)), as_fields(sized(17, number + b"\x10\x01"))):
+        assert isinstance(Pair().apply(value), Violation)
+    for field in (3, 5, 6, 7):
+        Pair().apply(as_fields(sized(10, b"\x0a\x01p"), bytes((field << 3 | 1,)) + b"ABCDEFGH"))
+
+
+def test_a_change_that_is_written_in_another_way_is_what_protobuf_makes_of_it():
+    name, text, flag, number = b"\x0a\x01n", b"\x12\x01t", b"\x20\x01", b"\x19" + b"\x00" * 8
+    parts = (name, text, flag, number, b"\x20\x02", b"\x20\x80\x00", b"\x12\x81\x00t", b"\x92\x00\x01t", b"\x08\x01", b"\x11" + b"n" * 8,
+             b"\x18\x01", b"\x21" + b"n" * 8, b"\x28\x01", b"\x19\x00", b"\x1d" + b"n" * 4,
+             b"\x12\x01\xff", number[:8] + b"\x7f")  # fmt: skip
+    infinite = [b"\x19" + bytes(6) + last for last in (b"\xf0\x7f", b"\xf0\xff", b"\xf8\x7f", b"\xef\x7f", b"\xef\xff", b"\xf0\x3f")]
+    for one in (*parts, *infinite):
+        for other in (b"", *parts):
+            for change in (name + one + other, one + other + name):
+                Pair().apply(as_fields(sized(16, sized(1, change))))
+    for one in (
+        b"\x0a\x01n",
+        b"\x10\x01",
+        b"\x10\x82\x00",
+        b"\x10\x81\x80\x80\x80\x10",
+        b"\x10\x03",
+        b"\x10\x00",
+        b"\x12\x01\x01",
+        b"\x18\x01",
+        b"",
+    ):
+        for other in (b"", b"\x0a\x01m", b"\x10\x02", b"\x11" + b"n" * 8):
+            Pair().apply(as_fields(sized(17, one + other)))
+            Pair().apply(as_fields(sized(17, one + other), sized(10, b"\x0a\x01p")))
+    Pair().apply(as_fields(sized(16, sized(1, name)), sized(16, sized(1, b"\x0a\x01m"))))
 
 
 def test_an_attribute_told_twice_or_without_its_parts_is_what_protobuf_makes_of_it():
@@ -253,6 +368,14 @@ BROKEN = [
     event("e", order_placed={"order_id": "o" * 129, "lines": [{"product_id": "p"}]}),
     event("e", order_placed={"order_id": "o", "lines": [{"product_id": "p", "quantity": 10_001}]}),
     event("e", order_placed={"order_id": "o", "lines": [{"product_id": "p", "unit_price": {"minor_units": -5}}]}),
+    changed([], "e"), changed([FieldChange(name=f"n{number}") for number in range(51)], "e"), changed([FieldChange(text="x")], "e"),
+    changed([FieldChange(name="n" * 65)], "e"), changed([FieldChange(name="é" * 33)], "e"), changed([FieldChange(name="n\x80")], "e"),
+    changed([FieldChange(name="n"), FieldChange(name="m"), FieldChange(name="n")], "e"),
+    changed([FieldChange(name="n", text="t" * 1025)], "e"),
+    changed([FieldChange(name="n", text="é" * 512 + "t")], "e"), changed([FieldChange(name="n", number=float("inf"))], "e"),
+    changed([FieldChange(name="n", number=float("-inf"))], "e"), changed([FieldChange(name="n", number=float("nan"))], "e"),
+    consent("", 1, "e"), consent("p" * 65, 1, "e"), consent("p\n", 1, "e"), consent("p", 0, "e"), consent("p", 3, "e"),
+    consent("p", -1, "e"),
     event("e", email_opened={}), event("e", email_clicked={"product_id": "p"}),
     event("e", email_clicked={"message_id": "m", "product_id": "__"}),
 ]  # fmt: skip
@@ -271,6 +394,8 @@ def test_the_least_and_the_most_that_an_event_may_hold_is_folded():
         event("e" * 128, 4_102_444_800_000, session_id="s" * 128, source="s" * 64, anonymous_id="a" * 256, **PAYLOADS[0]),
         event("e", 946_684_800_000, added_to_cart={"product_id": "p" * 128, "quantity": 10_000, "unit_price": {"minor_units": 10**12}}),
         event("e", added_to_cart={"product_id": "p", "unit_price": {}}), event("e", attributes={"a": "b"}, **PAYLOADS[0]),
+        changed([FieldChange(name=f"{number:02}" + "n" * 62, text="t" * 1024) for number in range(50)], "e" * 128),
+        consent("é" * 32, 2, "e"),
         event("e", attributes={f"{number:02}" + "k" * 62: "v" * 256 for number in range(32)}, **PAYLOADS[0]),
         event("e", attributes={"é" * 32: "\n" * 256, "\x00": "\x80" * 128, "e": ""}, **PAYLOADS[0]),
         viewed("_p"), viewed("_"), viewed("_é"), viewed("é" * 64), event("é", **PAYLOADS[0]), event("🎁" * 32, **PAYLOADS[0]),
@@ -332,6 +457,28 @@ def test_of_a_damaged_profile_it_makes_what_python_makes_or_leaves_it(seed):
             outcome = fold_event(profile, Event.FromString(value))
             assert outcome == Applied(interactions)
             assert Profile.FromString(after) == profile
+
+
+@compiled
+def test_held_fields_and_consents_that_are_not_as_the_fold_writes_them_are_left_to_python():
+    new = HeldProfile.new(b"ada").encode()
+    one, other, text, flag, at = b"\x0a\x01a", b"\x0a\x01b", b"\x12\x01t", b"\x20\x01", b"\x28\x01"
+
+    def taken(value: bytes, number: int, *held: bytes) -> bool:
+        return COMPILED.fold(new + b"".join(sized(number, content) for content in held), value, b"ada", 0, Interaction) is not None
+
+    change = changed([FieldChange(name="n", flag=True)], "e").SerializeToString()
+    assert taken(change, 8, one + text + at + b"\x32\x01e", other + flag)
+    for held in (
+        [b"\x08\x01" + at], [one + text + flag], [one + b"\x2a\x01t"], [one + b"\x30\x01"], [one + b"\x38\x01"], [text + one], [one + one],
+        [one + b"\x19t"], [one + b"\x11" + b"t" * 8], [b"\xff"], [other, one], [one, one], [b"\x0a\x02" + b"%02d" % n for n in range(101)],
+    ):  # fmt: skip
+        assert not taken(change, 8, *held), held
+    said = consent("sms", 1, "e").SerializeToString()
+    assert taken(said, 9, one + b"\x10\x01\x18\x01\x22\x01e", other)
+    for held in ([b"\x08\x01"], [one + text], [one + b"\x1a\x01t"], [one + b"\x20\x01"], [one + at], [other, one], [one, one],
+                 [b"\x0a\x02" + b"%02d" % n for n in range(17)]):  # fmt: skip
+        assert not taken(said, 9, *held), held
 
 
 @compiled
