@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
+from time import monotonic
 from typing import Protocol
 
 import aiohttp
@@ -146,6 +147,8 @@ class HttpClient:
             # A process may be frozen at any await before this: no await may come between the question and the socket.
             if not may_send():
                 raise _Forbidden
+            if monotonic() >= deadline:  # frozen; the loop's own time may be that of before
+                raise TimeoutError
             transport.write(message)
             timer = loop.call_at(deadline, protocol.set_exception, TimeoutError())
             try:

@@ -523,6 +523,26 @@ async def test_a_request_that_may_not_be_sent_leaves_nothing_on_the_wire() -> No
     assert got == b""
 
 
+async def test_a_worker_frozen_before_the_socket_for_longer_than_the_request_may_take_sends_nothing_when_it_wakes() -> None:
+    """It would be told at once that the time is over, and believe that the receiver has had all of it."""
+    got = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.extend(await reader.read())
+        writer.close()
+
+    def freeze() -> bool:
+        time.sleep(0.3)
+        return True
+
+    async with _raw_server(serve) as port, _client(timeout_seconds=0.2) as client:
+        answer = await client.send(_post(f"http://127.0.0.1:{port}/"), freeze)
+        await asyncio.sleep(0.02)
+    assert isinstance(answer, NoResponse)
+    assert answer.missing is Missing.TIMED_OUT
+    assert got == b""
+
+
 async def test_who_may_send_is_asked_again_before_the_second_try() -> None:
     requests = 0
 

@@ -227,6 +227,8 @@ class SimClient:
             if not may_send():
                 world.counts["request refused"] += 1
                 return NoResponse(Missing.FORBIDDEN, "no")
+            if world.elapsed_ms >= deadline_ms:
+                raise TimeoutError
             exchange = receiver.write(self._process, request, deadline_ms)
             async with asyncio.timeout_at(deadline_ms / 1000):
                 response = await exchange.answer

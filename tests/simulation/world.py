@@ -131,7 +131,7 @@ class World:
         self.has_commands = random.random() < size.has_commands
         self.has_shares = random.random() < size.has_shares
         #: Of a request, that its author is frozen as it goes into the socket.
-        self.freeze_rate = random.choice([0.0, 0.2, 0.5])
+        self.freeze_rate = random.choice([0.2, 0.5, 0.8])
         #: How often anything was appended to any log.
         self.appends = 0
         self.counts: Counter[str] = Counter()
