@@ -21,7 +21,7 @@ import uvloop
 from faust.app.base import BootStrategy
 from mode import Service
 
-from app.domain.kernel import kernel_info
+from app.domain.compiled import extensions_info
 from app.engine.data_directory import claim_data_directory
 from app.engine.progress import leader_answers
 from app.engine.watchdog import Watchdog
@@ -108,7 +108,7 @@ class _Surroundings(Service):
         await self._topology.app.tables.recovery.completed.wait()
         url = self._web.url
         logger.info("ready: %s/readyz says how it is, %s/metrics what it does, %s/openapi.json what may be asked", url, url, url)
-        logger.info("rankings run %s", kernel_info())
+        logger.info("%s", extensions_info())
 
     async def on_stop(self) -> None:
         for task in self._running:

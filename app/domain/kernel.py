@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Protocol, cast
 
+from app.domain.compiled import extensions_info
 from app.domain.ranking_loops import LinksOf
 from app.domain.recommendations import Reason, Recommendation
 
@@ -60,4 +61,4 @@ def kernel_info() -> str:
 
 
 if __name__ == "__main__":
-    print(f"rankings run {kernel_info()}")
+    print(extensions_info())

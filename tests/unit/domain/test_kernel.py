@@ -5,11 +5,16 @@ from __future__ import annotations
 import gc
 import math
 import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
 from random import Random
 
 import pytest
 from google.protobuf.message import DecodeError
 
+from app.domain.compiled import EXTENSIONS, extensions_info, said_of
+from app.domain.compiled import compiled as compiled_extension
 from app.domain.kernel import INTERFACE, KERNEL, kernel_info, load
 from app.domain.models import GlobalModels
 from app.domain.ranking import Situation, rank_situation
@@ -214,6 +219,23 @@ def test_an_extension_of_other_sources_is_not_used():
         assert load("kernel_of_yesterday") is not None
     finally:
         del sys.modules["kernel_of_yesterday"]
+
+
+def test_it_is_said_of_every_extension_whether_it_is_compiled():
+    root = Path(__file__).parents[3]
+    built = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    assert list(EXTENSIONS) == [extension["name"] for extension in built]
+    sources = [source for extension in built for source in extension["sources"]]
+    assert f"KERNEL := {' '.join(sources)}\n" in (root / "Makefile").read_text()
+    line = extensions_info()
+    assert "\n" not in line
+    for name, (what, module, _) in EXTENSIONS.items():
+        extension = compiled_extension(name, import_module(module).INTERFACE if module != "app.domain.compiled" else 1)
+        before, _, after = line.partition("in Python: ")
+        assert what in (after if extension is None else before)
+    assert said_of(["rankings"], []) == "compiled: rankings"
+    assert said_of(["rankings", "items"], ["visits"]).startswith("compiled: rankings, items; in Python: visits (")
+    assert said_of([], ["visits"]).startswith("in Python: visits (")
 
 
 def test_it_is_said_what_is_in_use():
