@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import hypothesis
 import pytest
 
 from app.cli.embedded_broker import EmbeddedBroker
 from app.cli.embedded_broker import free_port as any_free_port
 from tests.brokers.apache_kafka import ApacheKafka, Doors
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("tidings", deadline=None)
+hypothesis.settings.load_profile("tidings")
 
 
 @pytest.fixture

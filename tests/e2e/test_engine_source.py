@@ -111,8 +111,8 @@ async def test_a_partition_never_has_more_batches_unwritten_than_there_is_room_f
 
 async def test_a_worker_that_is_busy_with_every_round_gets_its_records_before_the_request_times_out(broker: Any) -> None:
     """A client reads some 256 kB in a round of the event loop, and a request that timed out is sent once more from its beginning."""
-    topic = await filled_topic(broker, dict.fromkeys(range(8), 200), padding=5_000)
-    reading = Reading(broker, {TP(topic, partition): 0 for partition in range(8)}, request_timeout_ms=3000)
+    topic = await filled_topic(broker, dict.fromkeys(range(4), 200), padding=5_000)
+    reading = Reading(broker, {TP(topic, partition): 0 for partition in range(4)}, 500, request_timeout_ms=2000)
 
     async def work() -> None:
         while True:
@@ -120,10 +120,10 @@ async def test_a_worker_that_is_busy_with_every_round_gets_its_records_before_th
             await asyncio.sleep(0)
 
     working = asyncio.create_task(work())
-    await reading.until(1600)
+    await reading.until(800)
     working.cancel()
     await reading.stop()
-    assert reading.got == {partition: list(range(200)) for partition in range(8)}
+    assert reading.got == {partition: list(range(200)) for partition in range(4)}
 
 
 async def test_a_batch_of_large_records_ends_before_they_are_many(broker: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fuzz.requests import fuzz_routes
 from tests.unit.web.test_doors import SCOPE_OF
 
@@ -11,6 +13,7 @@ SECONDS = 4
 MAX_UNREACHED = 3
 
 
+@pytest.mark.long
 def test_no_request_gets_a_server_error_or_an_answer_that_the_document_does_not_give() -> None:
     found = fuzz_routes(SECONDS, chance_seed=20)
     assert not found.failures, "\n".join(found.failures)

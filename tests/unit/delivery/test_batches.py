@@ -463,6 +463,7 @@ async def test_the_fleets_requests_at_once_are_divided_by_the_share_of_partition
         assert len(world.platform.requests) == 2
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), people=st.sampled_from([1, 3, 40]), jobs=st.booleans())
 def test_whatever_the_outcomes_versions_never_go_back_nobody_is_in_two_requests_at_once_and_all_converge(

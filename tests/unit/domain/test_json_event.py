@@ -296,6 +296,7 @@ FIELDS = st.sampled_from(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(name=st.sampled_from(list(EVENT_NAMES)), fields=st.dictionaries(FIELDS, VALUES, max_size=8), sound=st.booleans())
 def test_anything_is_either_a_valid_event_or_a_violation_that_can_be_shown(name, fields, sound):

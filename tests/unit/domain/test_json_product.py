@@ -392,7 +392,8 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=500)
+@pytest.mark.long
+@settings(max_examples=500, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(FIELD_OF)) | st.text(max_size=6), _values, max_size=6), st.booleans())
 def test_no_value_whatever_raises_and_what_is_taken_is_valid(obj: dict[str, Any], is_change: bool):
     read = product_change_from_json if is_change else product_from_json

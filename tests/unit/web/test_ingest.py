@@ -102,6 +102,7 @@ async def test_a_body_that_is_no_event_gets_a_400_that_says_what_is_wrong(body, 
     assert w.log.events == []
 
 
+@pytest.mark.long
 async def test_ten_thousand_malformed_bodies_are_each_refused_by_name_and_change_nothing():
     rng = random.Random(7)
     whole = json.dumps(view(attributes={"category": "electronics", "price": 299.99})).encode()
