@@ -10,9 +10,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Compiled by pip where there are a C compiler and Python's headers.
 KERNEL := app/domain/_kernel.c app/domain/_fold.c app/domain/_share.c app/domain/_visits.c app/domain/_items.c app/domain/_neighbours.c app/destinations/_list_json.c
-# Tests run side by side, most of them waiting for something; JOBS=1 runs them one after another, in order.
+# Tests run side by side, most of them waiting for something; JOBS=1 (REST_JOBS=1) runs them one after another, in order.
 JOBS := 3
-PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+# A test on Apache Kafka has up to three brokers and three workers of its own.
+REST_JOBS := 2
+PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
 # The linter of Protobuf schemas, from npm; pinned, for a newer one may find more.
 BUF_VERSION := 1.75.0
 BUF := build/buf/node_modules/.bin/buf
@@ -52,13 +54,13 @@ run: $(READY) ## See it: a broker, a worker, a shop and an inbox on this machine
 
 test: $(READY) browser ## Unit, contract, agents, simulation, and e2e on the embedded broker.
 	@$(BIN)/python -m app.domain.kernel
-	$(PYTEST) -m "not kafka and not long"
+	$(PYTEST) $(JOBS) -m "not kafka and not long"
 
 test-long: $(READY) ## What takes long: the recommender's bars on whole logs, 10^5 random lists against the rules.
-	$(PYTEST) -m "long and not kafka"
+	$(PYTEST) $(REST_JOBS) -m "long and not kafka"
 
 test-kafka: $(READY) ## The end-to-end tests on Apache Kafka (Java 17 and Maven).
-	$(PYTEST) -m kafka
+	$(PYTEST) $(REST_JOBS) -m kafka
 
 # SEED is that of the first run. Full disks take root, for a mount; wrong clocks a C compiler: without them these faults are left out.
 chaos: $(READY) ## Three brokers and three workers under a seeded schedule of faults (SEED=1, RUNS=1), compared with the plain fold.
@@ -70,7 +72,7 @@ simulate: $(READY) ## The fleet without a broker under seeded crashes, zombies a
 
 # Most of a test on Apache Kafka is waiting: what takes long goes on meanwhile.
 test-rest: $(READY)
-	$(PYTEST) -m "kafka or long"
+	$(PYTEST) $(REST_JOBS) -m "kafka or long"
 
 # atheris (libFuzzer) has wheels for Linux on x86-64 alone; elsewhere decoders get the tests' own mutations. Half of the time is for HTTP.
 SECONDS := 60
