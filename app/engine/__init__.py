@@ -15,8 +15,8 @@ applied, and the records they cause elsewhere. A unit is written in this order, 
 A write costs much the same whatever is in it. So the broker collects what comes in for some milliseconds before it hands it out
 (source.py), and the units of a partition that are made while others are on their way go through the four steps together (commit.py).
 
-Whatever takes long takes turns (turns.py): a batch is applied in steps of a tenth of a second, and the loop goes round between two of
-them; in steps of some milliseconds while something urgent goes on, but not at other times, for small steps make small writes.
+A batch is applied in steps of a twentieth of a second, and while something urgent goes on, in steps of some milliseconds that take turns
+with all others', so that the loop goes round between two of them (turns.py); not at other times, for small steps make small writes.
 
 A crash anywhere replays records; those at or below the mark are skipped. Any failure stops the process: nothing is logged and forgotten.
 A process that comes back reads the tail of its changelogs; a local store that is damaged, or is of another log, is thrown away (rocks.py,

@@ -2,7 +2,7 @@
 
 Without this every agent and every timer does a step in the same round of the loop, and whatever takes many small steps (a request, a fetch,
 a write and its acknowledgement, six rounds each) waits for all of them at each. But small steps make small batches, which cost more: so
-steps are short only while something urgent goes on, and for a while after it.
+turns are taken, and steps are short, only while something urgent goes on, and for a while after it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from enum import IntEnum
 STEP_SECONDS = 0.02
 #: Rounds of the loop between two steps: what is ready gets so far with its small ones. An empty round takes some microseconds.
 ROUNDS = 10
-#: The same while nothing urgent goes on: what the broker answers (256 kB a round at most) is still read in time, on a slow machine, too.
-CALM_STEP_SECONDS = 0.1
-CALM_ROUNDS = 4
+#: What a step may take while nothing urgent goes on, and everybody takes one in each round: what the broker answers (256 kB a round at
+#: most) is still read in time, on a slow machine, too.
+CALM_STEP_SECONDS = 0.05
 #: How long after the last urgent step others' are short.
 HURRY_SECONDS = 1.0
 
@@ -53,30 +53,23 @@ class Turns:
     @property
     def step_seconds(self) -> float:
         """How long a step may take now."""
-        return STEP_SECONDS if self._is_hurried else CALM_STEP_SECONDS
-
-    @property
-    def _is_hurried(self) -> bool:
-        return asyncio.get_running_loop().time() < self._hurry_until
+        return STEP_SECONDS if asyncio.get_running_loop().time() < self._hurry_until else CALM_STEP_SECONDS
 
     async def take(self, priority: Priority = Priority.ORDINARY) -> None:
         """Within a priority, in the order of asking. Whoever is cancelled while it waits loses nothing but its own turn."""
         loop = asyncio.get_running_loop()
         if priority is Priority.URGENT:
             self.hurry()
+        elif loop.time() >= self._hurry_until:
+            await asyncio.sleep(0)  # an agent's stream does not wait while it has batches, and others want the loop between two of them
+            return
         if not self._taken:
-            self._taken, self._rounds_left = True, self._rounds
+            self._taken, self._rounds_left = True, ROUNDS
             loop.call_soon(self._give)
             return
-        if not self._is_hurried:
-            priority = Priority.ORDINARY  # steps are long: whoever let several pass would wait for a second
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting[priority].append(turn)
         await turn
-
-    @property
-    def _rounds(self) -> int:
-        return ROUNDS if self._is_hurried else CALM_ROUNDS
 
     def _give(self) -> None:
         """Called in every round of the loop while turns are taken."""
@@ -87,7 +80,7 @@ class Turns:
                 self._taken = False
                 return
             turn.set_result(None)  # whoever waits for it runs in the next round
-            self._rounds_left = self._rounds
+            self._rounds_left = ROUNDS
         asyncio.get_running_loop().call_soon(self._give)
 
     def _next(self) -> asyncio.Future[None] | None:
