@@ -26,7 +26,7 @@ from tidings.events.v1.event_pb2 import Event
 
 VIEWS_CLIENT = (sys.executable, "-m", "tests.bench.views_client")
 #: Between two looks at the view of a probe: this long, or this part of what it has waited, so that late probes are not a load of their own.
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.005
 _POLL_PART = 0.05
 #: Later than this a probe counts as lost, and the measurement as failed.
 _LOST_SECONDS = 60.0
