@@ -18,7 +18,7 @@ import aiokafka
 from faust.types import TP
 
 #: What the records that a recovered partition goes on with may be waited for: until then nobody knows how old it is.
-FIRST_MADE_SECONDS = 2.0
+FIRST_MADE_SECONDS = 0.5
 
 
 class SourceLog(NamedTuple):
