@@ -116,6 +116,7 @@ class Writer:
             producer._message_accumulator._batch_ttl = math.inf
             self._epochs = PartitionEpochs()
             producer._txn_manager = producer._sender._txn_manager = producer._message_accumulator._txn_manager = self._epochs
+        pause_between_questions(producer)
         await producer.start()
         self._producer = producer
 
@@ -325,6 +326,22 @@ class Writer:
                     was_answered = is_answered
                 except kafka_errors.KafkaError as exc:
                     raise _refused(exc, place) from exc
+
+
+def pause_between_questions(producer: aiokafka.AIOKafkaProducer) -> None:
+    """Let a producer whose brokers are all away ask them ten times a second: aiokafka asks again at once, thousands of times, and takes a
+    core from a broker that starts on the same machine.
+    """
+    client = producer.client
+    ask = client._metadata_update
+
+    async def ask_and_pause(*args: Any) -> bool:
+        if await ask(*args):
+            return True
+        await asyncio.sleep(0.1)
+        return False
+
+    client._metadata_update = ask_and_pause
 
 
 def _weight(key: bytes | None, value: bytes | None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError
 
+from app.engine.fence import pause_between_questions
 from app.errors import BrokerError
 from app.streams.broker_refusal import why_refused
 
@@ -85,6 +86,7 @@ class ProducerConnection:
             producer._message_accumulator._batch_ttl = math.inf
         try:
             async with asyncio.timeout(self._timeout):
+                pause_between_questions(producer)
                 await producer.start()
             found = await self._partitions_found(producer)
             if len(found) != self._partitions:
