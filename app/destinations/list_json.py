@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from importlib import import_module
 from typing import Protocol, TypeVar, cast
 
 import orjson
 
 from app.domain.catalog import Catalog, CatalogProduct
+from app.domain.compiled import compiled as extension
 from app.domain.reasons import OTHER_REASON, REASON_NAMES, reason_text
 from app.domain.shown_product import shown_product
 from tidings.updates.v1.update_pb2 import Reason, RecommendationUpdate
@@ -36,16 +36,8 @@ class Compiled(Protocol):
     ) -> tuple[bytes, bytes] | None: ...
 
 
-def _load() -> Compiled | None:
-    try:
-        found = cast(Compiled, import_module("app.destinations._list_json"))
-    except ImportError:
-        return None
-    return found if found.INTERFACE == INTERFACE else None
-
-
 #: None: there is none that fits.
-COMPILED = _load()
+COMPILED = cast(Compiled | None, extension("app.destinations._list_json", INTERFACE))
 
 
 def list_json(update: RecommendationUpdate, catalog: Catalog, compiled: Compiled | None = COMPILED) -> tuple[bytes, bytes]:

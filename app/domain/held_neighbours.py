@@ -48,9 +48,6 @@ class Answer(NamedTuple):
         length = varint(len(value))
         return cls(message.product_id, message.visit_count, len(message.neighbour_ids), length + value, len(length))
 
-    def message(self) -> NeighbourList:
-        return NeighbourList.FromString(self.field[self.start :])
-
 
 class Held(Protocol):
     """One person's lists, as ranking and views ask for them (app/domain/ranking.py: NeighbourSource)."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Protocol, cast
 
-from app.domain.compiled import extensions_info
+from app.domain.compiled import compiled, extensions_info
 from app.domain.ranking_loops import LinksOf
 from app.domain.recommendations import Reason, Recommendation
 
@@ -44,11 +43,7 @@ class Kernel(Protocol):
 
 def load(name: str = "app.domain._kernel") -> Kernel | None:
     """The kernel of this name, if there is one and it fits."""
-    try:
-        kernel = cast(Kernel, import_module(name))
-    except ImportError:
-        return None
-    return kernel if kernel.INTERFACE == INTERFACE else None
+    return cast(Kernel | None, compiled(name, INTERFACE))
 
 
 #: None: there is none that fits.

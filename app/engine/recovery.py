@@ -188,9 +188,10 @@ class Recovery(Service):
         return read
 
     async def _committed(self) -> dict[TP, int | None]:
-        """What the group committed of each source partition. To be asked before the markers are written: whatever was committed until
-        then is marked
-        in a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the middle."""
+        """What the group committed of each source partition. To be asked before the markers are written: whatever was committed until then
+        is marked in a changelog below its marker, so a table that does not reach it lost records, even if this worker is replaced in the
+        middle.
+        """
         return await self.app.consumer.committed_offsets([TP(topic, p) for topic in self.app.sources for p in sorted(self.actives)])
 
     async def _source_logs(self, committed: Mapping[TP, int | None]) -> dict[TP, SourceLog]:
