@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Compiled by pip where there are a C compiler and Python's headers.
-KERNEL := app/domain/_kernel.c app/domain/_fold.c app/domain/_share.c app/domain/_visits.c app/domain/_items.c app/domain/_neighbours.c app/destinations/_list_json.c
+KERNEL := app/domain/_kernel.c app/domain/_fold.c app/domain/_share.c app/domain/_visits.c app/domain/_items.c app/domain/_neighbours.c app/domain/_ranked.c app/destinations/_list_json.c
 # Tests run side by side, most of them waiting for something; JOBS=1 (REST_JOBS=1) runs them one after another, in order.
 JOBS := 3
 # A test on Apache Kafka has up to three brokers and three workers of its own.

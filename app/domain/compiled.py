@@ -24,6 +24,7 @@ EXTENSIONS = {
     "app.domain._visits": ("visits", "app.domain.visit_records", "COMPILED"),
     "app.domain._items": ("items", "app.domain.item_work", "COMPILED"),
     "app.domain._neighbours": ("neighbours", "app.domain.neighbour_work", "COMPILED"),
+    "app.domain._ranked": ("ranked lists", "app.domain.recommendations", "COMPILED"),
     "app.destinations._list_json": ("webhooks' lists", "app.destinations.list_json", "COMPILED"),
 }
 

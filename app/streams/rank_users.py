@@ -20,7 +20,7 @@ from app.delivery.outbox import mark_due, reopen, withheld_targets
 from app.domain.fields import email_is_denied
 from app.domain.held_neighbours import HeldNeighbours
 from app.domain.held_profile import HeldProfile, message_of
-from app.domain.recommendations import Recommendation, fill_update, list_digest
+from app.domain.recommendations import Recommendation, encode_update, list_digest
 from app.engine import Codec, EngineApp, Priority, Table, Unit
 from app.errors import NotOwnedError
 from app.settings import RankingSettings
@@ -224,10 +224,10 @@ def rank_slice(
             continue
         entry = unit.state.obtain(key)
         entry.list_digest = digest
-        update = entry.update
-        version = max(update.version + 1, least_version)
-        fill_update(update, profile, recommendations, version=version, ranked_at_ms=now_ms, caused_at_ms=caused_at_ms)
+        version = max(entry.update.version + 1, least_version)
+        update = encode_update(profile, recommendations, version=version, ranked_at_ms=now_ms, caused_at_ms=caused_at_ms)
+        entry.update.ParseFromString(update)
         mark_due(entry, targets)
-        unit.emit(updates_topic, unit.partition, key, update.SerializeToString())
+        unit.emit(updates_topic, unit.partition, key, update)
         changed.append((profile.user_id, caused_at_ms))
     return Ranked(count, changed, reopened)

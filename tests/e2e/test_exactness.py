@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.recommendations import Reason, Recommendation, fill_update, list_digest
+from app.domain.recommendations import Reason, Recommendation, encode_update, list_digest
 from app.streams.publisher import partition_of
 from tests.e2e.exactness import compare_inbox, compare_published, compare_rankings, compare_tables, oracle_of
 from tests.e2e.kafka_log import Published, Tables
@@ -69,7 +69,7 @@ class End:
 
 def _entry(profile: Profile) -> OutboxEntry:
     entry = OutboxEntry(user_id=profile.user_id)
-    fill_update(entry.update, profile, _ranked(profile), version=VERSION, ranked_at_ms=1, caused_at_ms=1)
+    entry.update.ParseFromString(encode_update(profile, _ranked(profile), version=VERSION, ranked_at_ms=1, caused_at_ms=1))
     entry.list_digest = list_digest(entry.update.recommendations)
     entry.deliveries.append(Delivery(target="inbox", desired_version=VERSION, confirmed_version=VERSION))
     return entry

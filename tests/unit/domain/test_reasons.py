@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.reasons import REASON_NAMES, money_text, reason_text, with_counts
-from app.domain.recommendations import Reason, Recommendation, fill_update, list_digest, reason_of
+from app.domain.recommendations import Reason, Recommendation, encode_update, list_digest, reason_of
 from tests.unit.domain.shop_worlds import Taught
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1 import update_pb2
@@ -54,12 +54,12 @@ def said(reason: Reason | update_pb2.Reason) -> str:
 )
 def test_each_reason_is_a_sentence(reason: Reason, text: str) -> None:
     assert said(reason) == text
-    update = RecommendationUpdate()
-    fill_update(update, Profile(), [Recommendation("p", 1.0, reason)], version=1, ranked_at_ms=0, caused_at_ms=0)
+    recommendations = [Recommendation("p", 1.0, reason)]
+    update = RecommendationUpdate.FromString(encode_update(Profile(), recommendations, version=1, ranked_at_ms=0, caused_at_ms=0))
     message = update.recommendations[0].reason
     assert reason_of(message) == reason
     assert said(message) == text
-    assert list_digest(update.recommendations) == list_digest([Recommendation("p", 1.0, reason)])
+    assert list_digest(update.recommendations) == list_digest(recommendations)
 
 
 def test_every_kind_has_a_name_and_a_sentence_of_its_own() -> None:
