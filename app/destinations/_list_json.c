@@ -8,12 +8,11 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 /* What app/destinations/list_json.py expects; another number is that of an extension built from other sources. */
-#define INTERFACE 1
+#define INTERFACE 2
 
 enum { RECOMMENDATION = 6 };                   /* of an update */
 enum { PRODUCT_ID = 1, SCORE = 2, REASON = 3 }; /* of a recommendation */
@@ -35,6 +34,8 @@ typedef struct {
 
 typedef struct {
     PyObject *reasons, *reason_of, *about;
+    /* The scores that are left to be shown, as JSON, each with a comma or a bracket behind it. */
+    const char *scores, *scores_end;
     Text shown, seen;
 } Encoding;
 
@@ -153,17 +154,19 @@ add_string(Text *text, Message utf8)
     return 1;
 }
 
+/* The next score. */
 static int
-add_number(Text *text, double number)
+add_score(Text *text, Encoding *encoding)
 {
-    if (!isfinite(number))
-        return add_literal(text, "null");
-    char *digits = PyOS_double_to_string(number, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
-    if (digits == NULL)
+    const char *from = encoding->scores, *at = from;
+    while (at < encoding->scores_end && *at != ',' && *at != ']')
+        at++;
+    if (at == from || at == encoding->scores_end) {
+        PyErr_SetString(PyExc_ValueError, "as many numbers are wanted as there are scores");
         return 0;
-    int added = add_literal(text, digits);
-    PyMem_Free(digits);
-    return added;
+    }
+    encoding->scores = at + 1;
+    return add(text, from, (size_t)(at - from));
 }
 
 static int
@@ -194,8 +197,17 @@ reason_json(const Encoding *encoding, Message reason)
     return known;
 }
 
+/* The reason's own bytes, behind their length: where there is no catalog, they say all that its JSON does, in less. */
 static int
-add_recommendation(Encoding *encoding, Message product_id, double score, Message reason)
+add_raw(Text *text, Message reason)
+{
+    uint32_t size = (uint32_t)(reason.end - reason.at);
+    char length[4] = {(char)size, (char)(size >> 8), (char)(size >> 16), (char)(size >> 24)};
+    return add(text, length, sizeof length) && add(text, (const char *)reason.at, size);
+}
+
+static int
+add_recommendation(Encoding *encoding, Message product_id, Message reason)
 {
     Text *shown = &encoding->shown, *seen = &encoding->seen;
     if (shown->size && !add_literal(shown, ","))
@@ -205,12 +217,12 @@ add_recommendation(Encoding *encoding, Message product_id, double score, Message
     size_t id_from = shown->size;
     if (!add_string(shown, product_id) || !add(seen, shown->text + id_from, shown->size - id_from))
         return 0;
-    if (!add_literal(shown, ",\"score\":") || !add_number(shown, score) || !add_literal(shown, ",\"reason\":"))
+    if (!add_literal(shown, ",\"score\":") || !add_score(shown, encoding) || !add_literal(shown, ",\"reason\":"))
         return 0;
     PyObject *why = reason_json(encoding, reason);
     if (why == NULL)
         return 0;
-    int added = add_bytes(shown, why) && add_bytes(seen, why);
+    int added = add_bytes(shown, why) && (encoding->about == Py_None ? add_raw(seen, reason) : add_bytes(seen, why));
     Py_DECREF(why);
     if (added && encoding->about != Py_None) {
         PyObject *id = PyUnicode_DecodeUTF8((const char *)product_id.at, product_id.end - product_id.at, NULL);
@@ -222,75 +234,125 @@ add_recommendation(Encoding *encoding, Message product_id, double score, Message
     return added && add_literal(shown, "}");
 }
 
-/* 1: added, 0: an exception is set, -1: it is not what it should be. */
+/* 1: it is taken apart; -1: it is not what it should be. */
 static int
-take_recommendation(Encoding *encoding, Message message)
+read_recommendation(Message message, Message *product_id, Message *reason, double *score)
 {
     static const uint8_t none;
-    Message product_id = {&none, &none}, reason = {&none, &none};
-    double score = 0;
+    *product_id = *reason = (Message){&none, &none};
+    *score = 0;
     Field field;
     int reasons = 0;
     while (message.at < message.end) {
         if (!read_field(&message, &field))
             return -1;
         if (field.number == PRODUCT_ID && field.type == SIZED) {
-            product_id = field.content;
+            *product_id = field.content;
         } else if (field.number == SCORE && field.type == EIGHT_BYTES) {
             uint64_t bits = 0;
             for (int byte = 7; byte >= 0; byte--)
                 bits = bits << 8 | field.content.at[byte];
-            memcpy(&score, &bits, sizeof score);
+            memcpy(score, &bits, sizeof *score);
         } else if (field.number == REASON && field.type == SIZED) {
-            reason = field.content;
+            *reason = field.content;
             if (reasons++)
                 return -1; /* two would have to be merged */
         }
     }
-    return add_recommendation(encoding, product_id, score, reason);
+    return 1;
 }
 
+/* The next recommendation's content; 0: there is none, -1: it is not what it should be. */
 static int
-take_update(Encoding *encoding, Message message)
+next_recommendation(Message *update, Message *recommendation)
 {
     Field field;
-    while (message.at < message.end) {
-        if (!read_field(&message, &field))
+    while (update->at < update->end) {
+        if (!read_field(update, &field))
             return -1;
-        if (field.number != RECOMMENDATION || field.type != SIZED)
-            continue;
-        int taken = take_recommendation(encoding, field.content);
-        if (taken != 1)
-            return taken;
+        if (field.number == RECOMMENDATION && field.type == SIZED) {
+            *recommendation = field.content;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* All scores in a list; NULL: an exception is set, or, if `*taken` is -1, it is not what it should be. */
+static PyObject *
+scores_of(Message update, int *taken)
+{
+    PyObject *scores = PyList_New(0);
+    Message recommendation, product_id, reason;
+    double score;
+    while (scores != NULL && (*taken = next_recommendation(&update, &recommendation)) == 1) {
+        PyObject *number = NULL;
+        if ((*taken = read_recommendation(recommendation, &product_id, &reason, &score)) == -1
+            || (number = PyFloat_FromDouble(score)) == NULL || PyList_Append(scores, number) < 0)
+            Py_CLEAR(scores);
+        Py_XDECREF(number);
+    }
+    if (scores != NULL && *taken == -1)
+        Py_CLEAR(scores);
+    return scores;
+}
+
+/* 1: added; 0: an exception is set. The message was read before. */
+static int
+take_update(Encoding *encoding, Message update)
+{
+    Message recommendation, product_id, reason;
+    double score;
+    while (next_recommendation(&update, &recommendation) == 1) {
+        read_recommendation(recommendation, &product_id, &reason, &score);
+        if (!add_recommendation(encoding, product_id, reason))
+            return 0;
     }
     return 1;
 }
 
 PyDoc_STRVAR(list_json_doc,
-    "list_json(update, reasons, reason_of, about, /)\n--\n\n"
+    "list_json(update, reasons, reason_of, about, numbers, /)\n--\n\n"
     "The recommendations of a serialized RecommendationUpdate as JSON objects with a comma between them, and what of them counts for the\n"
     "digest: ids, reasons and what is said about the products. A reason's JSON is in `reasons` under its serialized bytes, or what\n"
-    "`reason_of` answers for these; `about` (None: nothing is said) answers bytes for a product's id, each field with a comma before it.\n"
-    "None: these bytes are no such message.");
+    "`reason_of` answers for these; `about` (None: nothing is said) answers bytes for a product's id, each field with a comma before it;\n"
+    "`numbers` answers the JSON of a list of numbers, in bytes. None: these bytes are no such message.");
 
 static PyObject *
 list_json(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 4 || !PyBytes_Check(args[0]) || !PyDict_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "list_json(update: bytes, reasons: dict, reason_of, about)");
+    if (nargs != 5 || !PyBytes_Check(args[0]) || !PyDict_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "list_json(update: bytes, reasons: dict, reason_of, about, numbers)");
         return NULL;
     }
     const uint8_t *from = (const uint8_t *)PyBytes_AS_STRING(args[0]);
-    Encoding encoding = {.reasons = args[1], .reason_of = args[2], .about = args[3]};
-    int taken = take_update(&encoding, (Message){from, from + PyBytes_GET_SIZE(args[0])});
-    PyObject *answer = NULL;
-    if (taken == 1)
+    Message update = {from, from + PyBytes_GET_SIZE(args[0])};
+    int taken = 0;
+    PyObject *scores = scores_of(update, &taken);
+    if (scores == NULL) {
+        if (taken == -1 && !PyErr_Occurred())
+            Py_RETURN_NONE;
+        return NULL;
+    }
+    PyObject *numbers = PyObject_CallOneArg(args[4], scores), *answer = NULL;
+    Py_DECREF(scores);
+    if (numbers == NULL)
+        return NULL;
+    if (!PyBytes_Check(numbers) || PyBytes_GET_SIZE(numbers) < 2) {
+        Py_DECREF(numbers);
+        PyErr_SetString(PyExc_TypeError, "a list of numbers as JSON is bytes");
+        return NULL;
+    }
+    Encoding encoding = {
+        .reasons = args[1], .reason_of = args[2], .about = args[3],
+        .scores = PyBytes_AS_STRING(numbers) + 1, .scores_end = PyBytes_AS_STRING(numbers) + PyBytes_GET_SIZE(numbers),
+    };
+    if (take_update(&encoding, update))
         answer = Py_BuildValue("(y#y#)", encoding.shown.text ? encoding.shown.text : "", (Py_ssize_t)encoding.shown.size,
                                encoding.seen.text ? encoding.seen.text : "", (Py_ssize_t)encoding.seen.size);
+    Py_DECREF(numbers);
     PyMem_Free(encoding.shown.text);
     PyMem_Free(encoding.seen.text);
-    if (taken == -1)
-        Py_RETURN_NONE;
     return answer;
 }
 

@@ -5,7 +5,6 @@ Compiled (_list_json.c) where the extension could be built when Tidings was inst
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Protocol, TypeVar, cast
 
@@ -18,7 +17,7 @@ from app.domain.shown_product import shown_product
 from tidings.updates.v1.update_pb2 import Reason, RecommendationUpdate
 
 #: Of app/destinations/_list_json.c. An extension that was built from other sources has another number, and is not used.
-INTERFACE = 1
+INTERFACE = 2
 #: Pieces of JSON that are kept of each kind, of some hundred bytes each: reasons and products recur from person to person.
 MAX_PIECES = 16_384
 
@@ -32,7 +31,8 @@ class Compiled(Protocol):
     INTERFACE: int
 
     def list_json(
-        self, update: bytes, reasons: dict[bytes, bytes], reason_of: Callable[[bytes], bytes], about: Callable[[str], bytes] | None, /
+        self, update: bytes, reasons: dict[bytes, bytes], reason_of: Callable[[bytes], bytes], about: Callable[[str], bytes] | None,
+        numbers: Callable[[list[float]], bytes], /,
     ) -> tuple[bytes, bytes] | None: ...
 
 
@@ -47,7 +47,7 @@ def list_json(update: RecommendationUpdate, catalog: Catalog, compiled: Compiled
     """
     if compiled is not None:
         reasons, reason_of, about = _pieces_of(catalog)
-        made = compiled.list_json(update.SerializeToString(), reasons, reason_of, about)
+        made = compiled.list_json(update.SerializeToString(), reasons, reason_of, about, orjson.dumps)
         if made is not None:
             return made
     objects, seen = list_objects(update, catalog)
@@ -63,9 +63,9 @@ def list_objects(update: RecommendationUpdate, catalog: Catalog) -> tuple[list[b
         raw = one.reason.SerializeToString()
         named, why = orjson.dumps(one.product_id), reasons.get(raw) or reason_of(raw)
         about = about_of(one.product_id) if about_of is not None else b""
-        score = repr(one.score).encode() if math.isfinite(one.score) else b"null"
-        shown.append(b'{"product_id":%b,"score":%b,"reason":%b%b}' % (named, score, why, about))
-        seen += (named, why, about)
+        shown.append(b'{"product_id":%b,"score":%b,"reason":%b%b}' % (named, orjson.dumps(one.score), why, about))
+        # Where there is no catalog, the reason's own bytes say all that its JSON does, in less.
+        seen += (named, why, about) if about_of is not None else (named, len(raw).to_bytes(4, "little"), raw)
     return shown, seen
 
 

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 from google.protobuf.message import DecodeError
+from orjson import dumps as json_of
 
 from app.destinations import list_json as module
 from app.destinations.list_json import COMPILED, INTERFACE, MAX_PIECES, list_json, list_objects
@@ -82,9 +83,9 @@ def test_what_a_reader_sees_counts_for_the_digest_and_scores_do_not(how):
 def test_bytes_that_are_no_update_are_left_to_python():
     whole = an_update(Random(3)).SerializeToString()
     chance = Random(5)
-    answers = [COMPILED.list_json(whole[: chance.randrange(len(whole))], {}, lambda _: b"{}", None) for _ in range(300)]
+    answers = [COMPILED.list_json(whole[: chance.randrange(len(whole))], {}, lambda _: b"{}", None, json_of) for _ in range(300)]
     assert None in answers
-    assert COMPILED.list_json(b"", {}, lambda _: b"{}", None) == (b"", b"")
+    assert COMPILED.list_json(b"", {}, lambda _: b"{}", None, json_of) == (b"", b"")
 
 
 @compiled
@@ -93,7 +94,7 @@ def test_noise_that_is_an_update_all_the_same_is_read_as_one():
     for _ in range(2000):
         noise = bytearray(whole)
         noise[chance.randrange(len(noise))] = chance.randrange(256)
-        COMPILED.list_json(bytes(noise), {}, lambda _: b"{}", None)  # whatever it is, it is survived
+        COMPILED.list_json(bytes(noise), {}, lambda _: b"{}", None, json_of)  # whatever it is, it is survived
         try:
             update = RecommendationUpdate.FromString(bytes(noise))
         except DecodeError:
@@ -107,9 +108,16 @@ def test_noise_that_is_an_update_all_the_same_is_read_as_one():
 def test_what_a_function_raises_is_raised():
     update = an_update(Random(3)).SerializeToString()
     with pytest.raises(ZeroDivisionError):
-        COMPILED.list_json(update, {}, lambda _: 1 // 0, None)
+        COMPILED.list_json(update, {}, lambda _: 1 // 0, None, json_of)
     with pytest.raises(TypeError, match="bytes"):
-        COMPILED.list_json(update, {}, lambda _: "text", None)
+        COMPILED.list_json(update, {}, lambda _: "text", None, json_of)
+    with pytest.raises(ZeroDivisionError):
+        COMPILED.list_json(update, {}, lambda _: b"{}", None, lambda _: 1 // 0)
+    with pytest.raises(TypeError, match="bytes"):
+        COMPILED.list_json(update, {}, lambda _: b"{}", None, lambda _: "[]")
+    for too_few in (b"[]", b"[1]", b"[1", b"[", b""):
+        with pytest.raises((ValueError, TypeError)):
+            COMPILED.list_json(update, {}, lambda _: b"{}", None, lambda _, numbers=too_few: numbers)
 
 
 def test_no_more_pieces_are_kept_than_it_says():
