@@ -1,7 +1,8 @@
 """One target's HTTP client: sends a request as data, answers a response as data, or why there is none.
 
-It stands on aiohttp's connector (names, addresses, TLS), its protocol and its parser, without its ClientSession: what a session adds for
-each request (redirects, cookies, traces, timers, a task that writes) costs five times as much as the rest, and is not wanted here.
+It stands on aiohttp's connector (names, addresses, TLS), its protocol and its parser (answering.py), without its ClientSession: what a
+session adds for each request (redirects, cookies, traces, timers, a task that writes) costs five times as much as the rest, and is not
+wanted here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import Protocol
@@ -25,6 +27,7 @@ from aiohttp.streams import EofStream, StreamReader
 from yarl import URL
 
 from app.delivery.addresses import AddressRefused, Guard, GuardedResolver, Lookup, system_lookup
+from app.delivery.answering import Answering, Whole
 from app.delivery.scrubbing import scrubbed
 from app.delivery.signing import signed_headers
 from app.destinations.requests import Request, Response
@@ -40,11 +43,6 @@ KEEP_ALIVE_SECONDS = 4.0
 DNS_CACHE_SECONDS = 10
 #: Heads of requests that are kept: of the one URL that nearly all go to, and of jobs that are asked for.
 _MAX_ROUTES = 16
-#: The response headers that destinations read.
-_KEPT_HEADERS = (
-    "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-retry-after", "ratelimit-remaining",
-    "ratelimit-reset", "x-request-id", "date",
-)  # fmt: skip
 
 
 class Missing(Enum):
@@ -142,34 +140,34 @@ class HttpClient:
             protocol, transport = connection.protocol, connection.transport
             if protocol is None or transport is None:
                 raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            assert isinstance(protocol, Answering)
             message = self._message(request)
             # A process may be frozen at any await before this: no await may come between the question and the socket.
             if not may_send():
                 raise _Forbidden
             if monotonic() >= deadline:  # frozen; the loop's own time may be that of before
                 raise TimeoutError
+            protocol.expect()
             transport.write(message)
             timer = loop.call_at(deadline, protocol.set_exception, TimeoutError())
             try:
-                head, payload = await protocol.read()
-                while 100 <= head.code <= 199 and head.code != 101:
-                    head, payload = await protocol.read()
+                answer = await protocol.answer()
             finally:
                 timer.cancel()
-            if payload.is_eof() and not payload.exception():
-                body = payload.read_nowait(self._response_bytes)
+            if isinstance(answer, Whole):
+                body = answer.body[: self._response_bytes]
+            elif answer.payload.is_eof() and not answer.payload.exception():
+                body = answer.payload.read_nowait(self._response_bytes)
             else:
-                body = await self._start_of(payload)
+                body = await self._start_of(answer.payload)
         except BaseException:
             connection.close()
             raise
-        if payload.is_eof():
+        if isinstance(answer, Whole) or answer.payload.is_eof():
             self._keep(loop, connection, self._route_of(request).origin)
         else:
             connection.close()
-        headers = {name: head.headers[name][:200] for name in _KEPT_HEADERS if name in head.headers}
-        return scrubbed(Response(head.code, headers, body, self._clock()), request)
+        return scrubbed(Response(answer.status, answer.headers, body, self._clock()), request)
 
     def _message(self, request: Request) -> bytes:
         """Head and body as they go into the socket, in one piece: without its body a request is none."""
@@ -202,6 +200,7 @@ class HttpClient:
             self._connector = aiohttp.TCPConnector(
                 resolver=self._resolver, socket_factory=self._guard.socket, limit=self._concurrency, ttl_dns_cache=DNS_CACHE_SECONDS,
             )
+            self._connector._factory = partial(Answering, asyncio.get_running_loop())  # type: ignore[assignment]  # it makes a subclass
         async with asyncio.timeout_at(deadline):
             return await self._connector.connect(self._route_of(request).prepared, [], aiohttp.ClientTimeout(total=None))
 
