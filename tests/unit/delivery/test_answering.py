@@ -125,7 +125,8 @@ async def test_who_answers_before_the_request_is_heard():
     handler = connected(Answering(asyncio.get_running_loop()))
     handler.data_received(LIMITED)
     handler.expect()
-    answer = await handler.answer()
+    async with asyncio.timeout(1):
+        answer = await handler.answer()
     assert isinstance(answer, Started)
     assert answer.status == 429
 
@@ -141,3 +142,12 @@ async def test_a_lost_connection_ends_the_wait():
         handler.connection_lost(ConnectionResetError("gone"))
         with pytest.raises(OSError, match="gone"):
             await answer
+
+
+async def test_nobody_waits_at_a_connection_that_failed_before():
+    handler = connected(Answering(asyncio.get_running_loop()))
+    handler.set_exception(ConnectionResetError("gone"))
+    handler.expect()
+    with pytest.raises(OSError, match="gone"):
+        async with asyncio.timeout(1):
+            await handler.answer()
