@@ -156,6 +156,13 @@ PRODUCT_TO_CATALOG = Histogram(
     buckets=_LATENCY,
     registry=REGISTRY,
 )
+MEMORY_BYTES = Gauge(
+    "tidings_memory_bytes",
+    "What this worker holds in memory: resident (all of it), rocksdb (blocks, indexes and what is not flushed), decoded_<table> (its "
+    "objects, by estimate), unwritten (made and not acknowledged) and fetched (read and not handed out), these two as bytes of values.",
+    ["part"],
+    registry=REGISTRY,
+)
 STATE_BYTES = Gauge("tidings_state_bytes", "Bytes on disk of a table's partitions here.", ["table"], registry=REGISTRY)
 
 

@@ -95,6 +95,11 @@ class SourceReader:
         """Records that were fetched and not handed out."""
         return len(self._fetched[tp]) - self._taken[tp]
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of all values that were fetched and not handed out."""
+        return sum(self._bytes.values())
+
     def lag(self, tp: TP) -> int | None:
         """Records between what was handed out and the broker's end, None before the first fetch."""
         highwater = self._consumer.highwater(aiokafka.TopicPartition(tp.topic, tp.partition))

@@ -63,6 +63,8 @@ class PartitionState(Generic[T]):
         "_hidden",
         "_marked",
         "_old",
+        "_old_bytes",
+        "_old_count",
         "_sizes",
         "_wear",
         "_young",
@@ -86,6 +88,8 @@ class PartitionState(Generic[T]):
         self._young: dict[bytes, Any] = {}
         self._young_bytes = 0
         self._old: dict[bytes, Any] = {}
+        #: What the older generation was when it became that: those that are asked for again leave it one by one.
+        self._old_bytes = self._old_count = 0
         #: Of the objects that are kept: their encoded bytes, and how many units have changed them.
         self._sizes: dict[bytes, int] = {}
         self._wear: dict[bytes, int] = {}
@@ -200,6 +204,11 @@ class PartitionState(Generic[T]):
         for key, raw in self._database.items(first):
             yield key, decode(raw)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the objects that are kept decoded take, by estimate."""
+        return self._young_bytes + self._old_bytes * len(self._old) // max(1, self._old_count)
+
     def _keep(self, key: bytes, found: T) -> None:
         self._young[key] = found
         self._young_bytes += OBJECT_BYTES + self._codec.decoded_factor * self._sizes.get(key, 0) + WEAR_BYTES * self._wear.get(key, 0)
@@ -208,7 +217,8 @@ class PartitionState(Generic[T]):
 
     def _age(self) -> None:
         """The younger generation becomes the older one, which is forgotten; what of that is changed and not taken yet, ``_dirty`` has."""
-        self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._old, self._old_bytes, self._old_count = self._young, self._young_bytes, len(self._young)
+        self._young, self._young_bytes = {}, 0
         self._sizes = {key: self._sizes[key] for key in self._old if key in self._sizes}
         self._wear = {key: self._wear[key] for key in self._old if key in self._wear}
 
@@ -259,6 +269,11 @@ class Table(faust.Table, Generic[T]):
 
     def owns(self, partition: int) -> bool:
         return partition in self._states
+
+    @property
+    def kept_bytes(self) -> int:
+        """What decoded objects take, all partitions owned together, by estimate."""
+        return sum(state.kept_bytes for state in self._states.values())
 
     @property
     def owned(self) -> list[int]:

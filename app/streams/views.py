@@ -16,6 +16,7 @@ from app.domain.items import ItemState, decode_item
 from app.domain.slots import Selection
 from app.engine import EngineApp, Table
 from app.engine.copies import KEPT_SECONDS
+from app.engine.held_memory import memory_parts
 from app.engine.log_ends import LogEnds
 from app.engine.table import MARK_PREFIX, next_offset_of
 from app.errors import NotOwnedError
@@ -208,10 +209,12 @@ class TableViews:
         )
 
     async def report(self) -> None:
-        """Keep the gauges of lag and of bytes on disk current, until cancelled."""
+        """Keep the gauges of lag, of memory and of bytes on disk current, until cancelled."""
         turn, shown = 0, set[tuple[str, int]]()
         while True:
             shown = show_lags(self._app.lags(), shown)
+            for part, size in memory_parts(self._app).items():
+                metrics.MEMORY_BYTES.labels(part).set(size)
             if turn % _SIZE_EVERY == 0:
                 for table in self._app.tables.values():
                     metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
