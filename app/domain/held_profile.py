@@ -6,6 +6,8 @@ message is changed (app/domain/profile.py) and encoded when it is stored; the by
 
 from __future__ import annotations
 
+from collections import deque
+
 from app.domain.compiled import compiled
 from app.domain.profile import Applied, Denied, Duplicate, Interaction, fold_event
 from app.domain.validation import Violation, decode_event
@@ -17,6 +19,10 @@ INTERFACE = 1
 #: None: there is none that fits.
 COMPILED = compiled("app.domain._fold", INTERFACE)
 _fold = None if COMPILED is None else COMPILED.fold
+
+#: Profiles whose messages are kept after they were read: those who are ranked now are delivered soon. A message takes six times its bytes,
+#: so with one for everybody who is held, these would take more than all else that is.
+MAX_MESSAGES = 1_000
 
 #: Of an event.
 Outcome = Applied | Duplicate | Denied | Violation
@@ -65,6 +71,16 @@ class HeldProfile:
             message = self._message = Profile.FromString(self._raw)
         return message
 
+    @property
+    def has_message(self) -> bool:
+        """Whether the message is at hand."""
+        return self._message is not None
+
+    def let_go_of_message(self) -> None:
+        """Until it is asked for again; unless the message is what events are folded into, or has changed."""
+        if _fold is not None and self._raw is not None:
+            self._message = None
+
     def become(self, other: HeldProfile) -> None:
         """Hold what the other holds, which is used no more."""
         self._raw, self._message = other._raw, other._message
@@ -88,6 +104,24 @@ class HeldProfile:
         if isinstance(outcome, Applied):
             self._raw = None
         return outcome
+
+
+class RecentMessages:
+    """Reads profiles, and keeps the messages of those alone that were read last."""
+
+    def __init__(self, most: int = MAX_MESSAGES) -> None:
+        self._most = most
+        self._read: deque[HeldProfile] = deque()
+
+    def message_of(self, held: HeldProfile | None) -> Profile | None:
+        """To read, not to change."""
+        if held is None:
+            return None
+        if not held.has_message:
+            self._read.append(held)
+            if len(self._read) > self._most:
+                self._read.popleft().let_go_of_message()
+        return held.message()
 
 
 def message_of(held: HeldProfile | None) -> Profile | None:

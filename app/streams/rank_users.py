@@ -61,6 +61,7 @@ class RankUsers:
         targets: Sequence[str],
         rank: Rank,
         due: Callable[[Iterable[str]], None],
+        message_of: Callable[[HeldProfile | None], Profile | None] = message_of,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +74,7 @@ class RankUsers:
         self._events_topic = events_topic
         self._tick_seconds = settings.tick_ms / 1000
         self._targets = list(targets)
+        self._message_of = message_of
         self._rank = rank
         self._due = due
         self._clock = clock
@@ -159,7 +161,7 @@ class RankUsers:
         profiles, neighbours = self._profiles.state(unit.partition), self._neighbours.state(unit.partition)
 
         def profile_of(key: bytes) -> Profile | None:
-            return message_of(profiles.get(key))
+            return self._message_of(profiles.get(key))
 
         began = time.perf_counter()
         ranked = rank_slice(

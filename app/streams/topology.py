@@ -22,7 +22,7 @@ from app.delivery.deliverer import Deliverer
 from app.destinations import destination_of
 from app.destinations.requests import Rendered
 from app.domain.fields import email_is_denied
-from app.domain.held_profile import message_of
+from app.domain.held_profile import RecentMessages
 from app.domain.rules import Rules
 from app.domain.slots import slots_of
 from app.engine import EngineApp, EngineOptions, Table
@@ -109,6 +109,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     )
     recommender = Recommender(lambda: shares.models, catalog, slots_of(settings), Rules.of(settings.rules))
 
+    message_of = RecentMessages().message_of
+
     def render(user_id: str) -> Rendered | None:
         partition = partition_of_id(user_id)
         profile, entry = message_of(profiles.state(partition).get(user_id.encode())), outbox.state(partition).get(user_id.encode())
@@ -144,6 +146,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         targets=[target.name for target in settings.targets],
         rank=recommender.rank,
         due=deliverer.due,
+        message_of=message_of,
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names, partitions).apply)

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 
-from app.domain.held_profile import COMPILED, HeldProfile, message_of
+from app.domain.held_profile import COMPILED, MAX_MESSAGES, HeldProfile, RecentMessages, message_of
 from app.domain.profile import Applied, Denied, Duplicate, Interaction, fold_event, new_profile
 from app.domain.validation import Violation, decode_event
 from tests.unit.domain.event_worlds import MINUTE_MS, NOON_MS, PAYLOADS, added, changed, consent, event, histories, ordered, viewed
@@ -533,3 +533,37 @@ def test_stored_and_read_in_between_it_is_the_same(events):
         assert stored.apply(value, b"ada", 0) == outcome
     assert stored.encode() == whole.encode()
     assert stored.message() == whole.message()
+
+
+def known(number: int) -> HeldProfile:
+    return HeldProfile.decode(HeldProfile.new(b"user-%d" % number).encode())
+
+
+@compiled
+def test_only_those_who_were_read_last_keep_their_messages():
+    everybody, recent = [known(number) for number in range(3 * MAX_MESSAGES)], RecentMessages()
+    for held in everybody:
+        assert recent.message_of(held).user_id
+    assert [held.has_message for held in everybody] == [False] * 2 * MAX_MESSAGES + [True] * MAX_MESSAGES
+    message = everybody[-1].message()
+    assert recent.message_of(everybody[-1]) is message, "which is not read again"
+    assert recent.message_of(everybody[0]).user_id == "user-0"
+    assert not everybody[2 * MAX_MESSAGES].has_message
+    assert recent.message_of(None) is None
+
+
+def test_a_message_that_was_changed_is_not_let_go_of():
+    """Where events are folded into messages, and where one of them is left to Python."""
+    recent, whole, held = RecentMessages(2), HeldProfile.new(b"ada"), HeldProfile.new(b"ada")
+    late = viewed("old", "e2", at_ms=NOON_MS - 60 * MINUTE_MS)
+    for one in (viewed("new", at_ms=NOON_MS), late):
+        value = one.SerializeToString()
+        whole.apply(value, b"ada", 0)
+        recent.message_of(held)
+        held.apply(value, b"ada", 0)
+        for other in range(5):
+            recent.message_of(known(other))
+        held.let_go_of_message()
+    assert held.message() == whole.message()
+    assert held.encode() == whole.encode()
+    assert recent.message_of(held).event_count == 2
