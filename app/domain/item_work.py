@@ -56,6 +56,10 @@ class ReadVisits(Sized, Protocol):
 class ItemWork(Protocol):
     """How items are worked on. An item is whatever this makes, and nobody else looks into it."""
 
+    #: What one takes of memory, in encoded bytes, and beside these.
+    decoded_factor: float
+    object_bytes: int
+
     def new(self, key: bytes, /) -> Any:
         """An item that nobody has visited."""
 
@@ -117,6 +121,8 @@ class PlainVisits:
 class PlainItems:
     """In Python."""
 
+    decoded_factor, object_bytes = 6.0, 1_000
+
     decode = staticmethod(decode_item)
     encode = staticmethod(encode_item)
     neighbour_list = staticmethod(neighbour_list)
@@ -129,6 +135,8 @@ class PlainItems:
 
 class CompiledItems:
     """Of app/domain/_items.c. It reads what our own writers write; Protobuf brings into that form what else it can read."""
+
+    decoded_factor, object_bytes = 3.0, 800
 
     def __init__(self, extension: Any) -> None:
         self._extension = extension

@@ -26,8 +26,9 @@ ReadReply = tuple[bytes, Any, int, bool]
 class NeighbourWork(Protocol):
     """How lists are worked on. A person's are whatever this makes; all of them can be asked what ranking asks."""
 
-    #: What one takes of memory, in encoded bytes.
-    decoded_factor: int
+    #: What one takes of memory, in encoded bytes, and beside these.
+    decoded_factor: float
+    object_bytes: int
 
     def new(self) -> Held: ...
 
@@ -51,7 +52,7 @@ class NeighbourWork(Protocol):
 class PlainNeighbours:
     """In Python. An answer is an Answer and its message."""
 
-    decoded_factor = 4
+    decoded_factor, object_bytes = 4.0, 1_000
     new = HeldNeighbours
     decode = staticmethod(decode_held_neighbours)
     encode = staticmethod(encode_held_neighbours)
@@ -82,7 +83,8 @@ class PlainNeighbours:
 class CompiledNeighbours:
     """Of app/domain/_neighbours.c. It reads what our own writers write; Protobuf brings into that form what else it can read."""
 
-    decoded_factor = 2
+    #: The bytes, and where each list begins.
+    decoded_factor, object_bytes = 1.1, 1_200
 
     def __init__(self, extension: Any) -> None:
         class CompactNeighbours(extension.Held, ReadsLists):  # type: ignore[misc]  # a class of an extension that may not be there

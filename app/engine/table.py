@@ -22,9 +22,10 @@ _U64 = struct.Struct(">Q")
 #: a profile grew by a kilobyte an event.
 MAX_WEAR = 16
 #: What a decoded object takes of memory, estimated: so much, so many times its encoded bytes, and so much for each unit that has changed it
-#: since it was decoded. Measured of profiles: 1.2 kB of 126 bytes, 5.3 kB of 925, 29 kB of 6,368; of outbox entries the same. What takes
-#: less says so (Codec.decoded_factor).
-OBJECT_BYTES, DECODED_FACTOR, WEAR_BYTES = 1_000, 6, 1_000
+#: since it was decoded. Measured of messages: 1.2 kB of 126 bytes, 5.3 kB of 827, 29 kB of 6,368. What takes less says so (Codec); the
+#: least is COMPACT_BYTES, for the object, its key and the places of both in what keeps them.
+OBJECT_BYTES, DECODED_FACTOR, WEAR_BYTES = 1_000, 6.0, 1_000
+COMPACT_BYTES = 400
 
 T = TypeVar("T")
 
@@ -38,8 +39,9 @@ class Codec(Generic[T]):
     new: Callable[[bytes], T]
     #: False for objects that free what is replaced in them (MAX_WEAR).
     wears: bool = True
-    #: Where it is known: what an object takes of memory, in encoded bytes, beside OBJECT_BYTES.
-    decoded_factor: int = DECODED_FACTOR
+    #: Where it is known: what an object takes of memory, in encoded bytes, and beside these.
+    decoded_factor: float = DECODED_FACTOR
+    object_bytes: int = OBJECT_BYTES
 
 
 def next_offset_of(mark: bytes | None) -> int:
@@ -86,10 +88,10 @@ class PartitionState(Generic[T]):
         self._codec = codec
         self._hidden = hidden
         self._young: dict[bytes, Any] = {}
-        self._young_bytes = 0
+        self._young_bytes = 0.0
         self._old: dict[bytes, Any] = {}
         #: What the older generation was when it became that: those that are asked for again leave it one by one.
-        self._old_bytes = self._old_count = 0
+        self._old_bytes, self._old_count = 0.0, 0
         #: Of the objects that are kept: their encoded bytes, and how many units have changed them.
         self._sizes: dict[bytes, int] = {}
         self._wear: dict[bytes, int] = {}
@@ -177,7 +179,7 @@ class PartitionState(Generic[T]):
                     wear.pop(key, None)
                     self._old.pop(key, None)
                     if self._young.pop(key, None) is not None:
-                        self._young_bytes -= OBJECT_BYTES + codec.decoded_factor * size + MAX_WEAR * WEAR_BYTES
+                        self._young_bytes -= codec.object_bytes + codec.decoded_factor * size + MAX_WEAR * WEAR_BYTES
         for source in self._marked:
             changes[MARK_PREFIX + source] = _U64.pack(self._applied[source])
         self._dirty = {}
@@ -207,18 +209,19 @@ class PartitionState(Generic[T]):
     @property
     def kept_bytes(self) -> int:
         """What the objects that are kept decoded take, by estimate."""
-        return self._young_bytes + self._old_bytes * len(self._old) // max(1, self._old_count)
+        return int(self._young_bytes + self._old_bytes * len(self._old) / max(1, self._old_count))
 
     def _keep(self, key: bytes, found: T) -> None:
         self._young[key] = found
-        self._young_bytes += OBJECT_BYTES + self._codec.decoded_factor * self._sizes.get(key, 0) + WEAR_BYTES * self._wear.get(key, 0)
+        codec = self._codec
+        self._young_bytes += codec.object_bytes + codec.decoded_factor * self._sizes.get(key, 0) + WEAR_BYTES * self._wear.get(key, 0)
         if self._young_bytes > self.cache_bytes // 2:
             self._age()
 
     def _age(self) -> None:
         """The younger generation becomes the older one, which is forgotten; what of that is changed and not taken yet, ``_dirty`` has."""
         self._old, self._old_bytes, self._old_count = self._young, self._young_bytes, len(self._young)
-        self._young, self._young_bytes = {}, 0
+        self._young, self._young_bytes = {}, 0.0
         self._sizes = {key: self._sizes[key] for key in self._old if key in self._sizes}
         self._wear = {key: self._wear[key] for key in self._old if key in self._wear}
 
@@ -247,7 +250,7 @@ class Table(faust.Table, Generic[T]):
         cache_bytes: int = 64 * 1024**2,
         **kwargs: Any,
     ) -> None:
-        """``cache_bytes``: decoded objects that are kept, all partitions owned together, by estimate (OBJECT_BYTES)."""
+        """``cache_bytes``: decoded objects that are kept, all partitions owned together, by estimate (Codec)."""
         hidden = hidden or {}
         assert all(key.startswith(HIDDEN_PREFIX) for key in hidden), "hidden keys begin with __"
         self.codec = codec

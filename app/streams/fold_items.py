@@ -20,7 +20,9 @@ from app.streams.topics import TopicNames
 
 
 def items_codec(work: ItemWork) -> Codec[Any]:
-    return Codec(work.decode, work.encode, work.new, wears=False)
+    return Codec(
+        work.decode, work.encode, work.new, wears=False, decoded_factor=work.decoded_factor, object_bytes=work.object_bytes
+    )
 
 
 ITEMS = items_codec(ITEM_WORK)

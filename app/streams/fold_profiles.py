@@ -19,6 +19,7 @@ from app.domain.validation import Violation, decode_event
 from app.domain.visit_records import outgoing_visits
 from app.engine import Codec, Unit
 from app.engine.store import HIDDEN_PREFIX
+from app.engine.table import COMPACT_BYTES
 from app.streams.dead_letters import emit_dead_letter
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
@@ -32,7 +33,14 @@ MAX_VISITS_IN_RECORD = 225
 #: Products whose partition is remembered; past it, the one that was met longest ago is forgotten.
 MAX_KNOWN_PRODUCTS = 100_000
 
-PROFILES = Codec[HeldProfile](HeldProfile.decode, HeldProfile.encode, HeldProfile.new, wears=COMPILED is None)
+PROFILES = (
+    Codec[HeldProfile](HeldProfile.decode, HeldProfile.encode, HeldProfile.new)
+    if COMPILED is None
+    # The bytes; and the messages of a thousand, who share them (MAX_MESSAGES).
+    else Codec[HeldProfile](
+        HeldProfile.decode, HeldProfile.encode, HeldProfile.new, wears=False, decoded_factor=1.0, object_bytes=COMPACT_BYTES
+    )
+)
 SHARE = Codec[Share](decode_share, encode_share, lambda _: new_share(0), wears=False)
 
 #: Anywhere else nobody would find the profile, and the person's events would come in no order.

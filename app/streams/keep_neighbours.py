@@ -29,7 +29,9 @@ from app.streams.topics import TopicNames
 
 
 def neighbours_codec(work: NeighbourWork) -> Codec[Held]:
-    return Codec(work.decode, work.encode, lambda _: work.new(), wears=False, decoded_factor=work.decoded_factor)
+    return Codec(
+        work.decode, work.encode, lambda _: work.new(), wears=False, decoded_factor=work.decoded_factor, object_bytes=work.object_bytes
+    )
 
 
 NEIGHBOURS = neighbours_codec(NEIGHBOUR_WORK)

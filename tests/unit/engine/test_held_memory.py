@@ -11,7 +11,6 @@ from faust.types import TP
 
 from app.engine.held_memory import memory_parts, resident_bytes
 from app.engine.source import SourceReader
-from app.engine.table import OBJECT_BYTES
 from app.settings import Settings
 from app.streams.topology import Topology, build
 
@@ -47,7 +46,7 @@ async def test_parts_grow_with_what_is_in_them(topology: Topology) -> None:
     reader._fetched[tp], reader._bytes[tp] = [SimpleNamespace(value=b"abcde", offset=0, timestamp=1)], 5
     after = memory_parts(topology.app)
 
-    assert after["decoded_profiles"] - before["decoded_profiles"] == 150 * OBJECT_BYTES
+    assert after["decoded_profiles"] - before["decoded_profiles"] == 150 * profiles.codec.object_bytes
     assert 2 * MIB < after["rocksdb"] - before["rocksdb"] < 4 * MIB
     assert (after["unwritten"], after["fetched"]) == (7, 5)
     assert after["decoded_outbox"] == before["decoded_outbox"] == 0
@@ -60,7 +59,7 @@ def test_decoded_objects_say_no_more_than_they_may_take(topology: Topology) -> N
         outbox.state(0).obtain(b"user-%d" % (n if n % 3 else n // 2))
         most = max(most, memory_parts(topology.app)["decoded_outbox"]) if n % 50 == 0 else most
 
-    assert outbox.state(0).cache_bytes * 0.9 < most <= outbox.state(0).cache_bytes + OBJECT_BYTES
+    assert outbox.state(0).cache_bytes * 0.9 < most <= outbox.state(0).cache_bytes + outbox.codec.object_bytes
 
 
 def test_what_is_resident_is_that_of_this_process() -> None:
