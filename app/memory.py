@@ -12,6 +12,7 @@ from app.delivery.jobs import MAX_PEOPLE
 from app.delivery.lane import MAX_USERS
 from app.delivery.pace import CLAIMS_PER_REQUEST, REQUESTS_AHEAD
 from app.destinations import JobBased, destination_of
+from app.domain.held_profile import MAX_MESSAGES
 from app.engine import recovery, source
 from app.engine.app import MAX_UNDECIDED, ROOM
 from app.engine.broadcast import READ_AHEAD_BYTES as BROADCAST_BYTES
@@ -31,6 +32,8 @@ from app.web.server import MAX_CONNECTIONS
 _UNPACKED = 6
 #: Bytes of one: a batch that waits to be committed, a user who waits for a ranking, one in a lane, one who is claimed, a remembered name.
 _BATCH, _DIRTY_USER, _LANE_USER, _CLAIM, _NAME = 1_500, 400, 300, 2_000, 250
+#: Of a profile that was read: twice what one takes with a hundred products in its history.
+_MESSAGE = 30_000
 #: Of a connection: what aiohttp reads ahead, and a request's headers.
 _CONNECTION = 150_000
 #: The interpreter and what is imported, before anything is done (measured).
@@ -62,6 +65,7 @@ def bounds_of(settings: Settings, partitions: int) -> list[Bound]:
             "nothing is read, and a batch that is being applied waits",
         ),
         Bound("decoded objects of the tables", worker.cache_bytes, "those that were not asked for lately are forgotten"),
+        Bound("profiles as messages", MAX_MESSAGES * _MESSAGE, "those that were not read lately are read again"),
         Bound(
             "RocksDB", worker.block_cache_bytes + FLUSH_LAG_BYTES,
             "blocks are forgotten, memtables flushed, and nothing is read while the disk is behind",

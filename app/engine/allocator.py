@@ -8,6 +8,8 @@ its heap alone, also after a backlog that took a hundred megabytes for a minute.
 from __future__ import annotations
 
 import ctypes
+import time
+from collections.abc import Callable
 from typing import Any
 
 #: Blocks from so many bytes on are mapped by themselves, and go back to the system as soon as they are free: what RocksDB takes for
@@ -29,6 +31,21 @@ def give_back() -> bool:
     """All pages with nothing in them go back to the system. Returns whether any did."""
     malloc_trim = _call("malloc_trim", ctypes.c_size_t)
     return malloc_trim is not None and malloc_trim(0) == 1
+
+
+class FreeMemory:
+    """Given back now and then. ``clock``: seconds."""
+
+    def __init__(self, give_back: Callable[[], bool] = give_back, clock: Callable[[], float] = time.monotonic) -> None:
+        self._give_back = give_back
+        self._clock = clock
+        self._given_at = clock()
+
+    def look(self, *, is_quiet: bool) -> None:
+        """To be told often whether nothing waits."""
+        if is_quiet and (now := self._clock()) - self._given_at >= GIVE_BACK_EVERY_SECONDS:
+            self._give_back()
+            self._given_at = now
 
 
 def _call(name: str, *arguments: Any) -> Any:

@@ -55,7 +55,7 @@ class EngineOptions:
     batch_max_records: int = 1000
     #: Changed state, in bytes, after which a unit ends: well below fence.MAX_BATCH_BYTES, since the estimate is made before encoding.
     batch_max_bytes: int = 2_000_000
-    block_cache_bytes: int = 256 * 1024**2
+    block_cache_bytes: int = 96 * 1024**2
     #: How long the broker may hold a fetch: while nothing comes, and while something does (source.py).
     fetch_max_wait_ms: int = 100
     fetch_linger_ms: int = 15

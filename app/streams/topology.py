@@ -53,7 +53,7 @@ NEVER_SECONDS = 1e8
 PRODUCTS_EVERY_SECONDS = 0.2
 PRODUCTS_BEHIND = 500
 #: Of worker.cache_bytes, what each table's decoded objects may take.
-CACHE_SHARES = {"profiles": 0.3, "items": 0.25, "neighbours": 0.2, "outbox": 0.2, "products": 0.05}
+CACHE_SHARES = {"profiles": 0.1, "items": 0.2, "neighbours": 0.35, "outbox": 0.3, "products": 0.05}
 
 
 @dataclass(frozen=True)

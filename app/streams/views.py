@@ -15,7 +15,7 @@ from app.domain.held_neighbours import HeldNeighbours, decode_held_neighbours
 from app.domain.items import ItemState, decode_item
 from app.domain.slots import Selection
 from app.engine import EngineApp, Table
-from app.engine.allocator import GIVE_BACK_EVERY_SECONDS, give_back
+from app.engine.allocator import FreeMemory
 from app.engine.copies import KEPT_SECONDS
 from app.engine.held_memory import memory_parts
 from app.engine.log_ends import LogEnds
@@ -211,7 +211,7 @@ class TableViews:
 
     async def report(self) -> None:
         """Keep the gauges of lag, of memory and of bytes on disk current, until cancelled; and give back free memory when nothing waits."""
-        turn, shown, gave_back = 0, set[tuple[str, int]](), 0
+        turn, shown, free_memory = 0, set[tuple[str, int]](), FreeMemory()
         while True:
             lags = self._app.lags()
             shown = show_lags(lags, shown)
@@ -220,9 +220,7 @@ class TableViews:
             if turn % _SIZE_EVERY == 0:
                 for table in self._app.tables.values():
                     metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
-            if turn - gave_back >= GIVE_BACK_EVERY_SECONDS and not (any(lags.values()) or self._app.unwritten_bytes.bytes):
-                give_back()
-                gave_back = turn
+            free_memory.look(is_quiet=not (any(lags.values()) or self._app.unwritten_bytes.bytes))
             turn += 1
             await asyncio.sleep(1)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
-from app.engine.allocator import map_large_blocks
+from app.engine.allocator import GIVE_BACK_EVERY_SECONDS, FreeMemory, map_large_blocks
 
 glibc = pytest.mark.skipif(not map_large_blocks(), reason="another C library than glibc")
 
@@ -68,3 +69,14 @@ print(info().hblks - before)
 
     assert mapped("") == 0
     assert mapped("assert map_large_blocks()") > 5, "but for those that fit into what is free already"
+
+
+def test_it_is_given_back_when_nothing_waits_and_not_again_before_some_time_has_passed():
+    now, given = [0.0], []
+    memory = FreeMemory(lambda: given.append(now[0]) is None, lambda: now[0])
+    for second in range(5 * GIVE_BACK_EVERY_SECONDS):
+        now[0] = float(second)
+        memory.look(is_quiet=second % 7 == 0 and second > GIVE_BACK_EVERY_SECONDS + 7)
+    assert given[0] == 42
+    assert all(GIVE_BACK_EVERY_SECONDS <= after - before < GIVE_BACK_EVERY_SECONDS + 7 for before, after in pairwise(given))
+    assert len(given) == 4

@@ -31,7 +31,7 @@ def test_the_page_says_the_sum() -> None:
 def test_what_is_set_is_what_bounds() -> None:
     small = by_name(Settings(worker={"cache_bytes": 64 * MIB, "block_cache_bytes": 32 * MIB}))
     assert small["decoded objects of the tables"].bytes == 64 * MIB
-    assert by_name(Settings())["RocksDB"].bytes - small["RocksDB"].bytes == (256 - 32) * MIB
+    assert by_name(Settings())["RocksDB"].bytes - small["RocksDB"].bytes == (96 - 32) * MIB
 
 
 def test_more_partitions_take_more_only_where_each_has_its_own() -> None:
