@@ -22,7 +22,6 @@ from faust.app.base import BootStrategy
 from mode import Service
 
 from app.domain.compiled import extensions_info
-from app.engine.allocator import map_large_blocks
 from app.engine.data_directory import claim_data_directory
 from app.engine.progress import leader_answers
 from app.engine.watchdog import Watchdog
@@ -53,7 +52,6 @@ def run_worker(settings: Settings) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     topology = _compose(settings)
-    map_large_blocks()
     # What is loaded stays; and a batch makes thousands of objects that reference counting alone takes away again. The oldest generation
     # is what the tables keep in memory: to look through it all takes a tenth of a second, and finds next to nothing.
     gc.freeze()
