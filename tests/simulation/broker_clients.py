@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Gate:
     """Something asked of the world: not yet there, or there and not yet answered. A write may arrive after its author's death."""
 
-    __slots__ = ("effect", "future", "has_happened", "is_late", "is_write", "label", "outcome", "ready")
+    __slots__ = ("effect", "future", "has_happened", "is_late", "is_stuck", "is_write", "label", "outcome", "ready")
 
     def __init__(
         self, label: str, effect: Callable[[], Any], future: asyncio.Future[Any], is_write: bool, ready: Callable[[], bool] | None
@@ -29,6 +29,8 @@ class Gate:
         self.has_happened = False
         #: Held up on its way, until somebody else has taken over from its author.
         self.is_late = False
+        #: Held up for the time being, whatever else happens.
+        self.is_stuck = False
         self.outcome: Any = None
 
     @property
@@ -37,6 +39,8 @@ class Gate:
         return 3 if self.label.startswith(("commits", "connects", "changelog outbox")) else 1
 
     def is_open(self) -> bool:
+        if self.is_stuck and not self.future.done():
+            return False
         return self.ready is None or self.has_happened or self.future.done() or self.ready()
 
 
@@ -151,6 +155,8 @@ class LogReader:
             found = {}
             for place in behind() if world.is_calm else [world.random.choice(behind())]:
                 start, end = positions[place], world.end(place.topic, place.partition)
+                if world.reads_are_short:
+                    end = start + 1
                 positions[place] = end if world.is_calm else world.random.randint(start + 1, end)
                 found[place] = records_of(world, place.topic, place.partition, start, positions[place])
             return found

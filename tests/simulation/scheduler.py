@@ -11,6 +11,7 @@ from typing import Any
 from faust.types import TP
 
 from app.errors import BrokerError, FencedError, ProduceError
+from tests.simulation.blows import blow_of, strike
 from tests.simulation.broker_clients import Gate
 from tests.simulation.flaws import Flaws
 from tests.simulation.oracle import compare
@@ -28,6 +29,12 @@ CALM_WAITS_MS = (1, 300), (4, 1_000), (6, 5_000), (12, 30_000)
 #: Of one process at once; it comes to rest after some dozens.
 MOST_CALLBACKS = 300
 NO_FLAWS = Flaws()
+#: Runs that go on by lot after their blow, and do not calm down at once.
+GOES_ON = 0.3
+#: Enough for its place to be come by.
+PEACEFUL_STEPS_BEFORE_A_BLOW = 250
+#: Between what hangs and the blow: some rankings and requests.
+ROUNDS_UNTIL = 5
 #: After so long every share that has grown was published (process.py).
 SHARES_MS = 5_100
 
@@ -56,7 +63,11 @@ class Simulation:
         size = size_of(random)
         self.world = World(random, size)
         self.targets = Targets(self.world)
-        self.workers = [Worker(f"w{n}", random.randint(-MAX_SKEW_MS, MAX_SKEW_MS)) for n in range(random.choice(size.workers))]
+        self._blow = blow_of(seed, random)
+        if self._blow is not None:
+            self.world.consents = self._blow.consents
+        workers = max(random.choice(size.workers), 2 if self._blow is not None and self._blow.needs_others else 1)
+        self.workers = [Worker(f"w{n}", random.randint(-MAX_SKEW_MS, MAX_SKEW_MS)) for n in range(workers)]
         #: Who may do something: the workers, and the world.
         self._places: list[Worker | None] = [*self.workers, None]
         #: How often somebody does all that can be done, and not one step.
@@ -74,8 +85,8 @@ class Simulation:
         self._graveyard: list[Process] = []
         self._idle_looks = 0
         #: What somebody is about to do when the first fault may come, and how often they may do it before.
-        self._peace_ends_at = random.choice(PEACE_ENDS_AT)
-        self._peaceful_passes = random.choice([0, 0, 1, 2])
+        self._peace_ends_at = random.choice(PEACE_ENDS_AT) if self._blow is None else self._blow.after or self._blow.at
+        self._peaceful_passes = random.choice([0, 0, 1, 2]) if self._blow is None else random.randint(0, self._blow.passes)
 
     @property
     def counts(self) -> Counter[str]:
@@ -83,38 +94,57 @@ class Simulation:
 
     def run(self) -> None:
         """Raises AssertionError, or what the code under test raised, when something does not hold."""
-        self._begin()
-        for _ in range(self.random.randint(*self.world.size.steps)):
-            self._step()
+        if self._begin():
+            for _ in range(self.random.randint(*self.world.size.steps)):
+                self._step()
         self._calm_down()
         self._go_on_until_quiet()
         if self.world.has_shares:
-            self._pass_time(SHARES_MS)
+            self.pass_time(SHARES_MS)
             self._go_on_until_quiet()
         compare(self.world, self.targets, self.workers)
 
-    def _begin(self) -> None:
-        """Everybody joins in peace, and some records come: what can go wrong before anything is done goes wrong later, too."""
+    def _begin(self) -> bool:
+        """Everybody joins in peace, and some records come: what can go wrong before anything is done goes wrong later, too. Returns whether
+        the run goes on by lot: there was no blow, or that was not all.
+        """
         later, self._records_left, self.world.is_calm = self._records_left, self.random.choice([0, 1, 1, 2]), True
         self.world.group.awaited = len(self.workers)
         steps = self.random.choice(self.world.size.peaceful_steps)
+        if self._blow is not None:
+            self._records_left, steps = self.random.randint(*self._blow.records), PEACEFUL_STEPS_BEFORE_A_BLOW
         most = self.world.steps + steps + self.random.randrange(steps // 2 + 1)
         while self.world.steps < most and self._peaceful_passes >= 0:
-            self._work_off(most=most)
+            self.work_off(most=most)
             self.world.steps += 1
-            self._pass_time(100)
-        self._records_left, self.world.is_calm, self._peace_ends_at = later, False, ""
-        self._peaceful_passes = 0
-        self.world.group.awaited = 0
+            self.pass_time(100)
+        self._peace_ends_at, self._peaceful_passes, self.world.group.awaited = "", 0, 0
+        is_struck = self._blow is not None and strike(self, self._blow)
+        self._records_left, self.world.is_calm = later, False
+        if self._blow is None or not is_struck or self.random.random() < GOES_ON:
+            return True
+        self._records_left = self.random.randint(*self._blow.records_after)
+        return False
 
-    def _is_where_peace_ends(self, gates: Sequence[Gate]) -> bool:
-        if any(gate.label.startswith(self._peace_ends_at) for gate in gates):
+    def _is_where_peace_ends(self, process: Process, gates: Sequence[Gate]) -> bool:
+        place, blow = self._peace_ends_at, self._blow
+        if blow.gates(place, process) if blow is not None else any(gate.label.startswith(place) for gate in gates):
             self._peaceful_passes -= 1
         return self._peaceful_passes < 0
 
+    def work_off_until(self, place: str) -> None:
+        """In peace, if it comes to that within a while."""
+        self._peace_ends_at = place
+        for _ in range(ROUNDS_UNTIL):
+            self.work_off()
+            if self._peaceful_passes < 0:
+                break
+            self.pass_time(100)
+        self._peace_ends_at, self._peaceful_passes = "", 0
+
     def _go_on_until_quiet(self) -> None:
         for _ in range(MAX_CALM_ROUNDS):
-            self._work_off()
+            self.work_off()
             if self._is_quiet():
                 return
             self._wait_long()
@@ -149,7 +179,7 @@ class Simulation:
             act(first, second)
         self._look()
 
-    def _work_off(self, places: Sequence[Worker | None] | None = None, most: float = math.inf) -> None:
+    def work_off(self, places: Sequence[Worker | None] | None = None, most: float = math.inf) -> None:
         """In calm: all that can be done, until there is nothing left to do but to wait, or up to so many steps since the run began."""
         for _ in range(MAX_CALM_ROUNDS):
             is_busy = False
@@ -168,7 +198,7 @@ class Simulation:
                 process.loop.run(MOST_CALLBACKS)
                 self._look()
             elif gates := [gate for gate in process.gates if gate.is_open()]:
-                if self._peace_ends_at and self._is_where_peace_ends(gates):
+                if self._peace_ends_at and self._is_where_peace_ends(process, gates):
                     return round_ > 0
                 for gate in gates:
                     if gate.is_open():
@@ -245,7 +275,7 @@ class Simulation:
                 steps.append((self._answer, receiver, exchange))
         steps += [(self._land, process, gate) for process, gate in self._orphans if self._may_go_on(process, gate)]
         if self._records_left:
-            steps.append((self._write, None, None))
+            steps.append((self.write, None, None))
         if not self.world.is_calm:
             steps.append((self._wait, None, None))
 
@@ -293,7 +323,7 @@ class Simulation:
             self.counts["freeze"] += 1
             self.world.note(process.name, "is frozen in the middle of a step")
             if self.random.random() < 0.8 and len(self.workers) > 1:
-                self._let_others_take_over(process)
+                self.let_others_take_over(process)
 
     def _open(self, process: Process, gate: Gate) -> None:
         """The world does what it was asked, or answers, or both, or neither."""
@@ -308,21 +338,21 @@ class Simulation:
             return
         if not gate.has_happened:
             if gate.is_write and lot < 0.006:
-                self._refuse(process, gate, "the request was lost")
+                self.refuse(process, gate, "the request was lost")
                 return
             try:
                 gate.outcome = gate.effect()
             except ProduceError as exc:
-                self._refuse(process, gate, exc)
+                self.refuse(process, gate, exc)
                 return
             gate.has_happened = True
             if not gate.label.startswith("reads"):  # of which there are many, and they change nothing
                 self.world.note(process.name, gate.label)
             if gate.is_write and not self.world.is_calm and self.random.random() < self._crash_rate * gate.dearness:
-                self._kill(self._worker_of(process), process)
+                self.kill(self.worker_of(process), process)
                 return
             if gate.is_write and lot < 0.012:
-                self._refuse(process, gate, "the answer was lost")
+                self.refuse(process, gate, "the answer was lost")
                 return
             if process.is_paused or 0.7 < lot < 1.0:
                 return  # the answer is on its way
@@ -336,7 +366,7 @@ class Simulation:
             if not process.is_dead and gate in process.gates and gate.is_open():
                 self._open(process, gate)
 
-    def _refuse(self, process: Process, gate: Gate, why: str | ProduceError) -> None:
+    def refuse(self, process: Process, gate: Gate, why: str | ProduceError) -> None:
         process.gates.remove(gate)
         exc = why if isinstance(why, ProduceError) else ProduceError(why)
         self.world.note(process.name, f"fails: {gate.label}: {exc}")
@@ -367,7 +397,7 @@ class Simulation:
         self.world.note(receiver.name, receiver.arrive(exchange))
         process = exchange.process
         if not self.world.is_calm and not process.is_dead and self.random.random() < self._crash_rate:
-            self._kill(self._worker_of(process), process)
+            self.kill(self.worker_of(process), process)
 
     def _answer(self, receiver: Receiver, exchange: Exchange) -> None:
         receiver.exchanges.remove(exchange)
@@ -387,7 +417,7 @@ class Simulation:
             except ProduceError as exc:
                 self.world.note("nobody", f"too late: {gate.label}: {exc}")
 
-    def _write(self, *_: None) -> None:
+    def write(self, *_: None) -> None:
         """Somebody does something."""
         self._records_left = max(0, self._records_left - 1)
         self._number += 1
@@ -398,16 +428,16 @@ class Simulation:
     def _wait(self, *_: None) -> None:
         waits = [exchange.deadline_ms + 1 for _, exchange in self.targets.exchanges]
         if waits and self.random.random() < 0.2:
-            self._pass_time(max(1, max(waits) - self.world.elapsed_ms))  # until nobody waits for an answer any more
+            self.pass_time(max(1, max(waits) - self.world.elapsed_ms))  # until nobody waits for an answer any more
         else:
-            self._pass_time(self.random.choice([1, 1, 10, 10, 50, 100, 200, 500, 3000]))
+            self.pass_time(self.random.choice([1, 1, 10, 10, 50, 100, 200, 500, 3000]))
 
     def _wait_long(self) -> None:
         """Nothing happens before some time has passed."""
         self._idle_looks += 1
-        self._pass_time(next((ms for looks, ms in CALM_WAITS_MS if self._idle_looks <= looks), 3_600_000))
+        self.pass_time(next((ms for looks, ms in CALM_WAITS_MS if self._idle_looks <= looks), 3_600_000))
 
-    def _pass_time(self, milliseconds: int) -> None:
+    def pass_time(self, milliseconds: int) -> None:
         self._beat()
         self.world.elapsed_ms += milliseconds
         self._beat()
@@ -427,7 +457,7 @@ class Simulation:
         self.world.note(worker.name, "starts")
         worker.process = Process(worker.name, self.world, worker.disk, self.targets, self.flaws, worker.skew_ms)
 
-    def _worker_of(self, process: Process) -> Worker:
+    def worker_of(self, process: Process) -> Worker:
         return next(worker for worker in self.workers if worker.process is process)
 
     def _bury(self, worker: Worker, process: Process) -> None:
@@ -448,11 +478,11 @@ class Simulation:
             process = worker.process
             if process is None:
                 continue
-            steps += [(self._kill, worker, process)] * 3
+            steps += [(self.kill, worker, process)] * 3
             if process.is_paused:
                 steps.append((self._resume, process, None))
             else:
-                steps += [(self._pause, process, None), (self._replace, process, None)]
+                steps += [(self.pause, process, None), (self._replace, process, None)]
                 if any(gate.is_write or gate.label.startswith("connects") for gate in process.gates):
                     steps += [(self._replace, process, None)] * 3  # with something on its way
             if process.is_cut_off:
@@ -463,7 +493,7 @@ class Simulation:
                 steps.append((self._stop, process, None))
         return steps
 
-    def _kill(self, worker: Worker, process: Process) -> None:
+    def kill(self, worker: Worker, process: Process) -> None:
         self.counts["kill"] += 1
         self.world.note(worker.name, "is killed")
         self._bury(worker, process)
@@ -472,7 +502,7 @@ class Simulation:
             self.world.note(worker.name, "loses its disk")
             worker.disk.clear()
 
-    def _pause(self, process: Process, _: None) -> None:
+    def pause(self, process: Process, _: None = None) -> None:
         self.counts["pause"] += 1
         self.world.note(process.name, "is frozen")
         process.is_paused = True
@@ -480,22 +510,22 @@ class Simulation:
     def _replace(self, process: Process, _: None) -> None:
         """Not heard of for longer than its session: others take over, while what it had on its way lands, or waits for it to wake up."""
         if self.random.random() < 0.6:
-            self._pause(process, None)
+            self.pause(process)
         else:
             self._cut_off(process, None)
-            self._write()
-        self._let_others_take_over(process)
+            self.write()
+        self.let_others_take_over(process)
 
-    def _let_others_take_over(self, process: Process) -> None:
+    def let_others_take_over(self, process: Process) -> None:
         for gate in process.gates:
             gate.is_late = self.random.random() < 0.7
-        self._pass_time(SESSION_MS + 1_000 if process.is_paused else self.random.choice([200, SESSION_MS]))
+        self.pass_time(SESSION_MS + 1_000 if process.is_paused else self.random.choice([200, SESSION_MS]))
         others = [worker for worker in self._places if worker is None or worker.process is not process]
         self.world.is_calm = self.random.random() < 0.7
         for _ in range(self.random.choice([0, 1, 3]) if self.world.is_calm else self.random.choice([0, 10])):
-            self._pass_time(100)
+            self.pass_time(100)
             if self.world.is_calm:
-                self._work_off(others)
+                self.work_off(others)
             else:
                 for worker in self.random.sample(others, len(others)):
                     self._do_all(worker)
@@ -513,7 +543,7 @@ class Simulation:
         self.counts["cut off"] += 1
         self.world.note(process.name, "is not heard of by the coordinator any more")
         process.is_cut_off = True
-        self._pass_time(self.random.choice([0, 0, SESSION_MS * 2 // 3, SESSION_MS - 1_000, SESSION_MS - 200]))
+        self.pass_time(self.random.choice([0, 0, SESSION_MS * 2 // 3, SESSION_MS - 1_000, SESSION_MS - 200]))
 
     def _reach(self, process: Process, _: None) -> None:
         self.world.note(process.name, "reaches the coordinator again")
@@ -532,7 +562,7 @@ class Simulation:
     def _wait_for_session(self, *_: None) -> None:
         """Long enough for leases, marks or sessions to end."""
         self.counts["long wait"] += 1
-        self._pass_time(self.random.choice([8_000, 11_000, 16_000, 30_000]))
+        self.pass_time(self.random.choice([8_000, 11_000, 16_000, 30_000]))
         self.world.note("time", "passes")
 
     def _repeat(self, *_: None) -> None:

@@ -26,10 +26,10 @@ def record_of(world: World, number: int, targets: list[str]) -> Place:
     value: bytes | None
     if 0.22 <= kind < 0.22 + size.noise:
         value = random.randbytes(random.randrange(40)) if random.random() < 0.8 else None
-    elif 0.4 <= kind < 0.48:
+    elif 0.4 <= kind < 0.4 + world.consents:
         purpose = random.choice([PROFILING, PERSONALISED_EMAIL, PERSONALISED_EMAIL])
         value = consent(user, random.choice([CONSENT_STATE_DENIED, CONSENT_STATE_GRANTED]), number, purpose).SerializeToString()
-    elif 0.48 <= kind < 0.55:
+    elif 0.33 <= kind < 0.4:
         value = ordered(user, [f"p{random.randrange(size.products)}" for _ in range(3)], number).SerializeToString()
     else:
         value = viewed(user, f"p{random.randrange(size.products)}", number).SerializeToString()

@@ -66,10 +66,13 @@ class Targets:
         ]
         self.destinations = sorted(world.random.sample(kinds, world.random.choice(world.size.targets)), key=lambda target: target.name)
         self.receivers = {target.name: Receiver(world, target) for target in self.destinations}
+        #: Nothing comes from them.
+        self.are_silent = False
 
     @property
     def exchanges(self) -> list[tuple[Receiver, Exchange]]:
-        return [(receiver, exchange) for receiver in self.receivers.values() for exchange in receiver.exchanges]
+        """Those that may go on."""
+        return [(r, exchange) for r in self.receivers.values() for exchange in r.exchanges] if not self.are_silent else []
 
     def pass_time(self) -> None:
         for receiver in self.receivers.values():
@@ -92,8 +95,8 @@ class Receiver:
         self.has: dict[str, tuple[int, list[str]]] = {}
         #: How many requests came with each version.
         self.count = 0
-        #: User → the version that was last sent in vain, and when its author knew.
-        self._failed: dict[str, tuple[int, int]] = {}
+        #: User → the version that was last sent in vain, in which request, and when its author knew.
+        self._failed: dict[str, tuple[int, Exchange, int]] = {}
         self._lists: dict[tuple[str, int], list[str]] = {}
         self._world = world
         self._is_job_based = isinstance(target, JobCrowd)
@@ -107,7 +110,7 @@ class Receiver:
         for person in people:
             if (wrong := self._what_is_wrong(process, person, deadline_ms)) is not None:
                 self._world.violate(f"{process.name} tells {self.name} about {person['user']}, version {person['version']}: {wrong}")
-        exchange.is_late = bool(people) and not self.is_kind and self._world.random.random() < 0.2
+        exchange.is_late = bool(people) and not self._world.is_calm and self._world.random.random() < 0.2
         if exchange.is_late:
             self._world.note(self.name, "is slow to be reached")
             if self._world.random.random() < 0.5:
@@ -124,9 +127,12 @@ class Receiver:
             return "another request may be on the wire"
         if any(user == other["user"] for _, people in self.jobs.values() for other in people):
             return "a job over there has them"
-        failed_version, failed_ms = self._failed.get(user, (0, 0))
-        if version == failed_version and world.elapsed_ms - failed_ms < LEAST_RETRY_MS:
-            return f"it failed {world.elapsed_ms - failed_ms} ms ago"
+        if (failed := self._failed.get(user)) is not None and failed[0] == version:
+            _, exchange, failed_ms = failed
+            if process is not exchange.process:  # who knows when a mark ends, and not how late its author saw that the time was over
+                failed_ms = min(failed_ms, exchange.deadline_ms)
+            if world.elapsed_ms - failed_ms < LEAST_RETRY_MS:
+                return f"it failed {world.elapsed_ms - failed_ms} ms ago"
         entry = OutboxEntry.FromString(world.changelog("outbox", partition)[user.encode()])
         delivery = outbox.delivery_of(entry, self.name)
         if delivery is None or delivery.in_flight_version != version:
@@ -156,7 +162,7 @@ class Receiver:
     def failed(self, exchange: Exchange) -> None:
         """Its author knows that it came to nothing, or does not know what came of it."""
         for person in exchange.people:
-            self._failed[person["user"]] = person["version"], self._world.elapsed_ms
+            self._failed[person["user"]] = person["version"], exchange, self._world.elapsed_ms
 
     # As it arrives ------------------------------------------------------------------------------------------------------------
 
@@ -220,7 +226,7 @@ class SimClient:
         deadline_ms, exchange = world.elapsed_ms + TIMEOUT_MS, None
         try:
             async with asyncio.timeout_at(deadline_ms / 1000):
-                if world.random.random() < 0.7:  # otherwise a connection was kept
+                if world.is_calm or world.random.random() < 0.7:  # otherwise a connection was kept
                     await self._process.through(f"connects to {receiver.name}", lambda: None)
             if not world.is_calm and world.random.random() < world.freeze_rate:
                 await self._process.freeze()  # a process may be at any time, and a lease that ends meanwhile is seen

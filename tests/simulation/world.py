@@ -130,6 +130,10 @@ class World:
         self.has_products = random.random() < size.has_products
         self.has_commands = random.random() < size.has_commands
         self.has_shares = random.random() < size.has_shares
+        #: The part of the records of people that are consents.
+        self.consents = 0.08
+        #: Readers of logs get one record at a time.
+        self.reads_are_short = random.random() < 0.3
         #: Of a request, that its author is frozen as it goes into the socket.
         self.freeze_rate = random.choice([0.2, 0.5, 0.8])
         #: How often anything was appended to any log.
