@@ -25,6 +25,7 @@ from app.cli.demo_worker import SECRET_VARIABLE, Plan, Watch, inbox_target, kafk
 from app.cli.embedded_broker import EmbeddedBroker
 from app.errors import BrokerError, CommandError, TidingsError
 from app.settings import KafkaSettings
+from app.streams.kafka_client import kafka_client
 from app.streams.topics import TopicNames, create_topics, require_sound
 from app.web.demo.platforms import PLATFORMS
 from app.web.demo.server import DemoServer
@@ -188,7 +189,7 @@ async def _delete_topics(kafka: KafkaSettings) -> None:
     from aiokafka.errors import KafkaError
 
     names = TopicNames.of(kafka)
-    admin = AIOKafkaAdminClient(**kafka.client())
+    admin = AIOKafkaAdminClient(**kafka_client(kafka))
     with suppress(KafkaError, OSError, TimeoutError, BrokerError):
         await admin.start()
         try:

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from app.errors import BrokerError, CommandError
 from app.settings import KafkaSettings
 from app.streams.broker_refusal import why_refused
+from app.streams.kafka_client import kafka_client
 
 _FETCH_BYTES = 8 * 1024 * 1024
 #: Of one poll; on the embedded broker, silence for this long is the end. Such polls are bounded, for a topic that keeps growing.
@@ -24,7 +25,7 @@ async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = N
     Raises CommandError without the topic, BrokerError when the broker does not answer.
     """
     consumer = AIOKafkaConsumer(
-        **kafka.client(),
+        **kafka_client(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=kafka.fetch_max_wait_ms,
@@ -44,7 +45,7 @@ async def read_topic(kafka: KafkaSettings, topic: str, partition: int | None = N
         async for record in _records_before(consumer, ends, kafka.request_timeout_seconds):
             yield record
     except (KafkaError, TimeoutError, OSError) as exc:
-        if isinstance(exc, KafkaConnectionError) and (refusal := await why_refused(kafka.client())):
+        if isinstance(exc, KafkaConnectionError) and (refusal := await why_refused(kafka_client(kafka))):
             raise BrokerError(f"cannot read {topic}: {refusal}") from exc
         said = str(exc) or type(exc).__name__
         raise BrokerError(f"cannot read {topic} from Kafka at {kafka.bootstrap_servers} ({said}): is it running?") from exc

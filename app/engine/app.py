@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import faust
+from faust.auth import OAuthCredentials
 from faust.sensors import Monitor
 from faust.stores import STORES
 from faust.tables.manager import TableManager
@@ -73,6 +74,8 @@ def _group_credentials(client: Mapping[str, Any]) -> faust.auth.CredentialsT | N
     match client.get("security_protocol", "PLAINTEXT"):
         case "SSL":
             return faust.SSLCredentials(context)
+        case "SASL_PLAINTEXT" | "SASL_SSL" if tokens := client.get("sasl_oauth_token_provider"):
+            return OAuthCredentials(oauth_cb=tokens, ssl_context=context)
         case "SASL_PLAINTEXT" | "SASL_SSL":
             return faust.SASLCredentials(
                 username=client["sasl_plain_username"],

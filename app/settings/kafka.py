@@ -1,13 +1,16 @@
 """The ``[kafka]`` section: where the log is, how the group behaves, and how its doors are opened (TLS, SASL).
 
-``KafkaSettings.client()`` is the one place that turns them into the arguments of a Kafka client; every client of Tidings is made with it.
+``KafkaSettings.client()`` is the one place that turns them into the arguments of a Kafka client; every client of Tidings is made with it,
+by way of app/streams/kafka_client.py, which knows how to ask for tokens.
 """
 
 from __future__ import annotations
 
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,7 +21,8 @@ class KafkaSettings(Section):
     """Where the log is and how the group behaves."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
-    #: SSL is TLS; SASL is a user's name and password. Over TLS the broker's certificate must be good for the name it is reached by.
+    #: SSL is TLS; SASL is a login: a user's name and password, or a token.
+    #: Over TLS the broker's certificate must be good for the name it is reached by.
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     #: Certificates (PEM) that may sign the broker's; those of the system when empty.
     ca_file: str = ""
@@ -26,9 +30,14 @@ class KafkaSettings(Section):
     cert_file: str = ""
     key_file: str = ""
     key_password: SecretRef | None = None
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
     sasl_username: str = ""
     sasl_password: SecretRef | None = None
+    #: Of OAUTHBEARER: where a client's own credentials are changed for a token. https, unless on this machine; what ca_file signs is good.
+    sasl_token_url: str = ""
+    sasl_client_id: str = ""
+    sasl_client_secret: SecretRef | None = None
+    sasl_scope: str = ""
     #: Consumer group, and prefix of changelog topics and of the partitions' producer ids.
     application_id: str = Field("tidings", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
     #: Topics are <prefix>.<name>.v1
@@ -57,6 +66,10 @@ class KafkaSettings(Section):
     def has_login(self) -> bool:
         return self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
+    @property
+    def has_tokens(self) -> bool:
+        return self.has_login and self.sasl_mechanism == "OAUTHBEARER"
+
     def client(self) -> dict[str, Any]:
         """What every Kafka client is made with: address, time-out, TLS and login. Reads the certificates' files."""
         arguments: dict[str, Any] = {
@@ -66,7 +79,9 @@ class KafkaSettings(Section):
         }
         if self.is_encrypted:
             arguments["ssl_context"] = _tls(self)
-        if self.has_login and self.sasl_password is not None:
+        if self.has_tokens:
+            arguments["sasl_mechanism"] = self.sasl_mechanism
+        elif self.has_login and self.sasl_password is not None:
             arguments["sasl_mechanism"] = self.sasl_mechanism
             arguments["sasl_plain_username"] = self.sasl_username
             arguments["sasl_plain_password"] = self.sasl_password.get_secret_value()
@@ -97,11 +112,7 @@ class KafkaSettings(Section):
             for name in ("ca_file", "cert_file", "key_file", "key_password"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is given, but security_protocol {self.security_protocol} does not use TLS")
-        if not self.has_login and (self.sasl_username or self.sasl_password):
-            raise ValueError(f"sasl_username or sasl_password is given, but security_protocol is {self.security_protocol}, without a login")
-        for name in ("sasl_username", "sasl_password"):
-            if self.has_login and not getattr(self, name):
-                raise ValueError(f"security_protocol {self.security_protocol} needs {name}")
+        self._login_fits()
         if not self.cert_file and (self.key_file or self.key_password):
             raise ValueError("key_file or key_password is given without cert_file")
         if self.key_password and not self.key_file:
@@ -109,6 +120,47 @@ class KafkaSettings(Section):
         if self.is_encrypted:
             _tls(self)
         return self
+
+    def _login_fits(self) -> None:
+        needed: tuple[str, ...]
+        unused: tuple[str, ...]
+        password, token = ("sasl_username", "sasl_password"), ("sasl_token_url", "sasl_client_id", "sasl_client_secret")
+        if not self.has_login:
+            if self.sasl_username or self.sasl_password:
+                raise ValueError(
+                    f"sasl_username or sasl_password is given, but security_protocol is {self.security_protocol}, without a login"
+                )
+            needed, unused, why = (), (*token, "sasl_scope"), f"security_protocol is {self.security_protocol}, without a login"
+        elif self.has_tokens:
+            needed, unused, why = token, password, "sasl_mechanism is OAUTHBEARER"
+        else:
+            needed, unused, why = password, (*token, "sasl_scope"), f"sasl_mechanism is {self.sasl_mechanism}"
+        for name in unused:
+            if getattr(self, name):
+                raise ValueError(f"{name} is given, but {why}")
+        for name in needed:
+            if not getattr(self, name):
+                raise ValueError(f"security_protocol {self.security_protocol} needs {name}" + (f": {why}" if self.has_tokens else ""))
+        if self.has_tokens:
+            _check_token_url(self.sasl_token_url)
+
+
+def _check_token_url(url: str) -> None:
+    """Raises ValueError unless a secret may be sent there."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("sasl_token_url must be an https URL")
+    if parts.username or parts.password or parts.fragment:
+        raise ValueError("sasl_token_url must carry neither a user nor a password nor a fragment")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("sasl_token_url must be https, unless it is on this machine")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _tls(kafka: KafkaSettings) -> ssl.SSLContext:

@@ -21,6 +21,8 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
+from app.streams.kafka_client import TokenError
+
 #: Of one address. It was just asked by the client, and did not hang then.
 _ASK_SECONDS = 5
 #: A list of addresses is a few; the first that says something is enough.
@@ -28,7 +30,7 @@ _MAX_ADDRESSES = 3
 
 
 async def why_refused(client: Mapping[str, Any]) -> str:
-    """What is wrong, in words that name the setting; empty when a broker lets us in now. ``client`` is KafkaSettings.client()."""
+    """What is wrong, in words that name the setting; empty when a broker lets us in now. ``client`` is of kafka_client.py."""
     said = ""
     for host, port, _ in collect_hosts(client["bootstrap_servers"], randomize=False)[:_MAX_ADDRESSES]:
         words = await _ask(client, host, port)
@@ -45,7 +47,10 @@ async def _ask(client: Mapping[str, Any], host: str, port: int) -> str | None:
     try:
         async with asyncio.timeout(2 * _ASK_SECONDS):
             await connection.connect()
-            await connection.send(MetadataRequest([]))
+            answer = await connection.send(MetadataRequest([]))
+        if not answer.brokers:
+            # It refused a token in an answer that the client takes for a yes, and this is how it says that more was to come of the login.
+            raise SaslAuthenticationFailed
         return None
     except Exception as exc:
         return await _in_words(exc, client, host, port, at)
@@ -56,6 +61,10 @@ async def _ask(client: Mapping[str, Any], host: str, port: int) -> str | None:
 async def _in_words(exc: Exception, client: Mapping[str, Any], host: str, port: int, at: str) -> str:
     protocol: str = client.get("security_protocol", "PLAINTEXT")
     match exc:
+        case TokenError():
+            return f"{at} wants a token, and {exc.args[0]}"
+        case SaslAuthenticationFailed() if client.get("sasl_mechanism") == "OAUTHBEARER":
+            return f"{at} refuses the token: look at kafka.sasl_token_url, kafka.sasl_client_id and kafka.sasl_scope"
         case ssl.SSLCertVerificationError():
             return f"{at} shows a certificate that does not hold ({exc.verify_message}): look at kafka.ca_file and kafka.bootstrap_servers"
         case ssl.SSLError() if "CERTIFICATE" in (exc.reason or "").upper():

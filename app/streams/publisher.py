@@ -24,6 +24,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from app.errors import BrokerError
 from app.settings import Settings
+from app.streams.kafka_client import kafka_client
 from app.streams.producer_connection import ProducerConnection
 from app.streams.topics import TopicNames
 from tidings.events.v1.event_pb2 import Event
@@ -127,7 +128,7 @@ class Publisher:
         kafka = settings.kafka
         return cls(
             kafka.bootstrap_servers, topic, kafka.partitions,
-            idempotent=not kafka.allow_unfenced, request_timeout_seconds=kafka.request_timeout_seconds, client=kafka.client(),
+            idempotent=not kafka.allow_unfenced, request_timeout_seconds=kafka.request_timeout_seconds, client=kafka_client(kafka),
         )
 
     async def __aenter__(self) -> Publisher:

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from app.errors import BrokerError
 from app.settings import KafkaSettings
 from app.streams.broker_refusal import why_refused
+from app.streams.kafka_client import kafka_client
 
 #: The tables; each has a changelog, co-partitioned with its source topics.
 TABLES = ("profiles", "items", "neighbours", "outbox", "products")
@@ -224,7 +225,7 @@ async def _configs(admin: AIOKafkaAdminClient, kafka: KafkaSettings, names: Sequ
 
 @asynccontextmanager
 async def _admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**kafka.client())
+    admin = AIOKafkaAdminClient(**kafka_client(kafka))
     try:
         await _asked(kafka, admin.start())
         yield admin
@@ -236,7 +237,8 @@ async def _asked(kafka: KafkaSettings, request: Any) -> Any:
     try:
         return await asyncio.wait_for(request, kafka.request_timeout_seconds + _GRACE_SECONDS)
     except (KafkaError, TimeoutError, OSError) as exc:
-        if isinstance(exc, KafkaConnectionError) and (refusal := await why_refused(kafka.client())):
+        # The latter: it refused a token, of which the client thinks that it was taken (broker_refusal.py).
+        if isinstance(exc, KafkaConnectionError | NodeNotReadyError) and (refusal := await why_refused(kafka_client(kafka))):
             raise BrokerError(refusal) from exc
         said = str(exc) or type(exc).__name__
         where = f"Kafka at {kafka.bootstrap_servers}"

@@ -35,6 +35,7 @@ from app.streams.destination_states import DestinationStates
 from app.streams.fold_items import ITEMS, FoldItems
 from app.streams.fold_products import PRODUCTS, FoldProducts
 from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
+from app.streams.kafka_client import kafka_client
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
 from app.streams.ownership import Ownership
@@ -221,7 +222,7 @@ def _new_app(settings: Settings, advertised_url: str, fail: Callable[[BaseExcept
         request_timeout_seconds=kafka.request_timeout_seconds,
         allow_unfenced=kafka.allow_unfenced,
         max_copy_age_ms={"products": MAX_AGE_MS},
-        client=kafka.client(),
+        client=kafka_client(kafka),
     )
     return EngineApp(
         kafka.application_id,

@@ -37,7 +37,9 @@ _CLUSTER_ID = "dGlkaW5ncy1sb2NhbC1rYQ"
 
 @dataclass(frozen=True)
 class Doors:
-    """Two listeners more: SASL_SSL (SCRAM-SHA-512 and PLAIN, for one user) and SSL that asks for a certificate. Files are PEM."""
+    """Two listeners more: SASL_SSL (SCRAM-SHA-512 and PLAIN, for one user; OAUTHBEARER, with tokens that nobody signed) and SSL that asks
+    for a certificate. Files are PEM.
+    """
 
     key_and_certificate: Path
     #: Who may sign a client's certificate.
@@ -61,7 +63,9 @@ class Doors:
             "listener.name.mutual.ssl.client.auth=required",
             "listener.name.mutual.ssl.truststore.type=PEM",
             f"listener.name.mutual.ssl.truststore.location={self.ca_file}",
-            "listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN",
+            "listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN,OAUTHBEARER",
+            f"listener.name.sasl.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required "
+            'unsecuredLoginStringClaim_sub="broker";',
             f"listener.name.sasl.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;",
             f'listener.name.sasl.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_{self.user}="{self.password}";',
         ]

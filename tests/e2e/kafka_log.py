@@ -19,6 +19,7 @@ from app.domain.recommendations import list_digest
 from app.domain.share import Share, decode_share
 from app.settings import KafkaSettings
 from app.streams.fold_profiles import SHARE_KEY
+from app.streams.kafka_client import kafka_client
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.state.v1.neighbours_pb2 import UserNeighbours
@@ -110,7 +111,7 @@ class Published:
 
 def _patient(kafka: KafkaSettings) -> dict[str, Any]:
     """As the settings say, but waiting longer for a broker that is stopped or busy."""
-    return {**kafka.client(), "request_timeout_ms": 40_000}
+    return {**kafka_client(kafka), "request_timeout_ms": 40_000}
 
 
 class KafkaLog:

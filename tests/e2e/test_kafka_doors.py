@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.streams.publisher import Publisher
 from app.streams.topics import create_topics, require_sound
 from tests.brokers.apache_kafka import ApacheKafka, Doors
 from tests.brokers.certificates import Authority
+from tests.brokers.token_server import TokenServer, unsigned_token
 from tests.conftest import on_apache_kafka
 from tests.e2e.fleet import fleet_on
 from tests.e2e.invented_log import write_invented_log
@@ -41,6 +43,12 @@ class Castle:
         return {
             "security_protocol": "SASL_SSL", "ca_file": str(self.authority.file), "sasl_username": self.doors.user,
             "sasl_password": f"file:{self.directory / password}",
+        }
+
+    def tokens(self, url: str, secret: str = "password") -> dict[str, Any]:
+        return {
+            "security_protocol": "SASL_SSL", "ca_file": str(self.authority.file), "sasl_mechanism": "OAUTHBEARER", "sasl_token_url": url,
+            "sasl_client_id": "tidings", "sasl_client_secret": f"file:{self.directory / secret}", "sasl_scope": "kafka",
         }
 
     def settings(self, bootstrap_servers: str, **kafka: Any) -> KafkaSettings:
@@ -76,6 +84,32 @@ async def test_a_worker_behind_tls_and_scram_folds_and_delivers_as_any_other(cas
         await worker.terminate()
         logs = await asyncio.to_thread(lambda: {log: log.read_text(errors="replace") for log in tmp_path.rglob("*.log")})
         assert not [log for log, text in logs.items() if castle.doors.password in text]
+
+
+async def test_a_worker_with_tokens_folds_and_delivers_as_any_other(castle: Castle, tmp_path: Path) -> None:
+    async with TokenServer("tidings", (castle.directory / "password").read_text(), seconds=20) as server:
+        async with fleet_on(castle.sasl, tmp_path, kafka=castle.tokens(server.url)) as fleet:
+            (worker,) = await fleet.start("a")
+            replay = await fleet.replay(write_invented_log(tmp_path / "log.jsonl", EVENTS))
+            assert (await replay.done())["acknowledged"] == EVENTS
+            assert (await fleet.exact(EVENTS)).applied == EVENTS
+            await worker.terminate()
+        assert {asked["scope"] for asked in server.asked} == {"kafka"}
+        logs = await asyncio.to_thread(lambda: {log: log.read_text(errors="replace") for log in tmp_path.rglob("*.log")})
+        secret = {castle.doors.password, *server.tokens}
+        assert not [log for log, text in logs.items() if any(word in text for word in secret)]
+
+
+async def test_a_token_that_is_not_given_or_not_taken_is_told_by_its_setting(castle: Castle) -> None:
+    async with TokenServer("tidings", (castle.directory / "password").read_text()) as server:
+        wrong = castle.settings(castle.sasl, **castle.tokens(server.url, "wrong"))
+        with pytest.raises(BrokerError, match=r"wants a token, .* gives no token \(401 invalid_client\).*client_secret"):
+            await create_topics(wrong)
+        server.says = 200, json.dumps({"access_token": unsigned_token("tidings", -60), "expires_in": 60}).encode()
+        with pytest.raises(BrokerError, match=r"refuses the token: look at kafka\.sasl_token_url"):
+            await create_topics(castle.settings(castle.sasl, **castle.tokens(server.url)))
+    with pytest.raises(BrokerError, match=r"the token endpoint cannot be reached .*kafka\.sasl_token_url"):
+        await create_topics(castle.settings(castle.sasl, **castle.tokens(server.url)))
 
 
 async def test_plain_passwords_and_certificates_open_their_doors_too(castle: Castle) -> None:
