@@ -52,11 +52,16 @@ def run_worker(settings: Settings) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     topology = _compose(settings)
-    # What is loaded stays; and a batch makes thousands of objects that reference counting alone takes away again. The oldest generation
-    # is what the tables keep in memory: to look through it all takes a tenth of a second, and finds next to nothing.
+    look_for_cycles_seldom()
+    _Worker(topology.app, loop=loop, override_logging=False, redirect_stdouts=False, daemon=True).execute_from_commandline()
+
+
+def look_for_cycles_seldom() -> None:
+    """What is loaded stays; and a batch makes thousands of objects that reference counting alone takes away again. The oldest generation is
+    what the tables keep in memory: to look through it all takes a tenth of a second, and finds next to nothing.
+    """
     gc.freeze()
     gc.set_threshold(100_000, 20, 500)
-    _Worker(topology.app, loop=loop, override_logging=False, redirect_stdouts=False, daemon=True).execute_from_commandline()
 
 
 class _Worker(faust.Worker):

@@ -53,7 +53,7 @@ class EngineOptions:
     """What the engine adds to Faust's own settings."""
 
     bootstrap_servers: str
-    batch_max_records: int = 1000
+    batch_max_records: int = 5000
     #: Changed state, in bytes, after which a unit ends: well below fence.MAX_BATCH_BYTES, since the estimate is made before encoding.
     batch_max_bytes: int = 2_000_000
     block_cache_bytes: int = 96 * 1024**2
@@ -377,7 +377,7 @@ class EngineApp(faust.App):
 
     def delay_seconds(self, topic: str, partition: int) -> float:
         """How far behind the log a source partition is being applied, in time; 0 when it keeps up."""
-        if self.reader is None or self.lag(topic, partition) <= self.options.batch_max_records:
+        if self.reader is None:
             return 0.0
         return self.reader.delay_ms(TP(topic, partition), time.time_ns() // 1_000_000) / 1000.0
 

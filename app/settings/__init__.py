@@ -90,7 +90,7 @@ class WorkerSettings(Section):
     #: Copies of each table partition kept warm on other workers.
     standby_replicas: int = Field(0, ge=0, le=3)
     #: Records handed to an agent at once.
-    batch_max_records: int = Field(1000, ge=1, le=10_000)
+    batch_max_records: int = Field(5000, ge=1, le=10_000)
     #: Bytes of changed state after which a batch is flushed, whatever is left of its records.
     batch_max_bytes: int = Field(2_000_000, ge=100_000, le=6_000_000)
     #: Decoded objects kept, of all tables together, by an estimate of the memory that they take.

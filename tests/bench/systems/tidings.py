@@ -12,6 +12,8 @@ import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from app.engine import Codec, EngineApp, EngineOptions, Table, Unit
+from app.settings import WorkerSettings
+from app.worker import look_for_cycles_seldom
 from tests.bench.proto.bench_pb2 import UserEvent, UserState
 from tests.bench.protocol import Assignment, Stopwatch, apply_event
 from tests.bench.systems.naive_faust import session_of
@@ -22,10 +24,10 @@ USERS = Codec[UserState](UserState.FromString, UserState.SerializeToString, lamb
 
 def make_app(run: Assignment, fail: Callable[[BaseException], None]) -> EngineApp:
     app = EngineApp(
-        run.name, options=EngineOptions(run.bootstrap_servers, batch_max_records=1000), worker_name="bench", datadir=run.data_dir,
+        run.name, options=EngineOptions(run.bootstrap_servers), worker_name="bench", datadir=run.data_dir,
         topic_partitions=run.partitions, fail=fail, **session_of(run),
     )
-    users = app.tables.add(Table(app, name="users", codec=USERS, partitions=run.partitions))
+    users = app.tables.add(Table(app, name="users", codec=USERS, partitions=run.partitions, cache_bytes=WorkerSettings().cache_bytes))
     watch, positions, acknowledged = Stopwatch(), dict[int, int](), 0
 
     def count(unit: Unit[UserState]) -> None:
@@ -50,7 +52,9 @@ def run_bare_job(run: Assignment) -> None:
     asyncio.run(_create_changelog(run))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    faust.Worker(make_app(run, _stop), loglevel="info", redirect_stdouts=False, loop=loop).execute_from_commandline()
+    app = make_app(run, _stop)
+    look_for_cycles_seldom()
+    faust.Worker(app, loglevel="info", redirect_stdouts=False, loop=loop).execute_from_commandline()
 
 
 async def _create_changelog(run: Assignment) -> None:

@@ -76,6 +76,7 @@ def run_path(run: Assignment) -> None:
     asyncio.set_event_loop(loop)
     app = build_stage(run, Stage(run.stage))
     loop.create_task(_watch(run, app))
+    worker.look_for_cycles_seldom()
     # The worker's own program around the app, as `tidings worker` has it.
     worker._Worker(app, loop=loop, override_logging=False, redirect_stdouts=False, daemon=True).execute_from_commandline()
 
