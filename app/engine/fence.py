@@ -16,7 +16,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic
+from itertools import islice
+from time import monotonic, time_ns
 from typing import Any
 
 import aiokafka
@@ -222,10 +223,8 @@ class Writer:
         """
         assert self._producer is not None
         batch = self._producer.create_batch()
-        append = batch.append
-        for key, value in records:
-            if append(key=key, value=value, timestamp=None) is None:
-                raise ProduceError(f"a batch for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes: lower worker.batch_max_bytes")
+        if not _append(batch, records):
+            raise ProduceError(f"a batch for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes: lower worker.batch_max_bytes")
         batch.close()
         return await self._written(batch, aiokafka.TopicPartition(topic, partition)), batch.record_count()
 
@@ -262,9 +261,8 @@ class Writer:
         builder = last._builder
         if builder.closed() or builder.size() + sum(_weight(key, value) for key, value in records) > OUTPUT_BATCH_BYTES:
             return None
-        for key, value in records:
-            if builder.append(key=key, value=value, timestamp=None) is None:
-                raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
+        if not _append(builder, records):
+            raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
         return last.future
 
     async def _write_run(
@@ -278,17 +276,17 @@ class Writer:
     def _filled(self, place: aiokafka.TopicPartition, records: list[tuple[bytes | None, bytes | None]], start: int) -> tuple[Any, int]:
         """A batch of the records from ``start`` on, as many as one takes, and the index after the last of them."""
         assert self._producer is not None
-        batch, size = self._producer.create_batch(), 0
-        for index in range(start, len(records)):
-            key, value = records[index]
-            weight = _weight(key, value)
-            if size and size + weight > OUTPUT_BATCH_BYTES:
-                batch.close()
-                return batch, index
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
-            size += weight
-        return batch, len(records)  # left open: see _joined
+        batch, size, end = self._producer.create_batch(), 0, start
+        for key, value in islice(records, start, None):
+            size += _weight(key, value)
+            if size > OUTPUT_BATCH_BYTES and end > start:
+                break
+            end += 1
+        if not _append(batch, islice(records, start, end)):
+            raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
+        if end < len(records):
+            batch.close()
+        return batch, end  # the last is left open: see _joined
 
     async def _written(self, batch: Any, place: aiokafka.TopicPartition) -> int:
         """The offset of the batch's first record, once it is acknowledged."""
@@ -342,6 +340,19 @@ def pause_between_questions(producer: aiokafka.AIOKafkaProducer) -> None:
         return False
 
     client._metadata_update = ask_and_pause
+
+
+def _append(batch: Any, records: Iterable[tuple[bytes | None, bytes | None]]) -> bool:
+    """Put records into an aiokafka BatchBuilder without its own steps for each, which serialise keys and values that are bytes here. False if
+    one has no room; then the batch is not to be used.
+    """
+    append, number, now_ms = batch._builder.append, batch._relative_offset, time_ns() // 1_000_000
+    for key, value in records:
+        if append(number, now_ms, key, value, []) is None:
+            return False
+        number += 1
+    batch._relative_offset = number
+    return True
 
 
 def _weight(key: bytes | None, value: bytes | None) -> int:

@@ -11,7 +11,10 @@ each partition, not as one for each event. It answers at once when much is there
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import accumulate
 from typing import Any
 
 import aiokafka
@@ -31,11 +34,13 @@ LEAST_FETCH_BYTES = 64 << 10
 #: read when the request times out is asked for again from its beginning.
 ANSWER_BYTES = 1 << 20
 #: Values of one batch: a record may stand for hundreds of changes, and nothing else runs while a batch is applied.
-BATCH_BYTES = 256 << 10
+BATCH_BYTES = 512 << 10
 #: Batches of one partition that wait here when it is fetched no further: beside what one fetch brings, nothing more is held.
 BATCHES_AHEAD = 2
 #: With so much to give, the broker answers whatever it was told to wait: some hundred events, or a batch of one partition.
 ENOUGH_BYTES = 64 << 10
+#: With no more records than this left, a partition is at the end of its log: the age of what was handed out says nothing.
+FEW_RECORDS = 1_000
 #: Records are on their way while a look of so long, in times of the linger, brings some.
 IDLE_AFTER_LINGERS = 6
 
@@ -116,10 +121,17 @@ class SourceReader:
         return self._began.get(tp)
 
     def delay_ms(self, tp: TP, now_ms: int) -> int:
-        """How old the last record handed out was at ``now_ms``; 0 before the first, and when all was handed out."""
-        if not self.lag(tp) or (timestamp := self._timestamps.get(tp)) is None:
-            return 0
-        return max(0, now_ms - timestamp)
+        """How far behind the log the partition is handed out, in time; 0 when it keeps up.
+
+        Where many records are left, the age of the last one handed out; where few are, that of the next one, if it was fetched: the last
+        one may have come long before it.
+        """
+        left = self.lag(tp) or 0
+        if left > FEW_RECORDS:
+            timestamp = self._timestamps.get(tp)
+        else:
+            timestamp = self._fetched[tp][self._taken[tp]].timestamp if self.waiting(tp) else None
+        return 0 if timestamp is None else max(0, now_ms - timestamp)
 
     async def run(self) -> None:
         """Read until cancelled. Raises StateError when records were deleted before they were applied."""
@@ -127,6 +139,7 @@ class SourceReader:
         consumer.assign([aiokafka.TopicPartition(tp.topic, tp.partition) for tp in self._positions])
         try:
             await consumer.start()
+            consumer._fetcher._records = _Unwrapped(consumer._fetcher._records)
             for tp, position in self._positions.items():
                 consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), position)
             tasks = {asyncio.create_task(self._fetch()), asyncio.create_task(self._hand_out())}
@@ -152,7 +165,7 @@ class SourceReader:
                 wait_ms = 1000
             for place, records in got.items():
                 tp = TP(place.topic, place.partition)
-                self._bytes[tp] += sum(_size(record) for record in records)
+                self._bytes[tp] += sum(map(_size, records))
                 if left := self._fetched[tp]:
                     records = left[self._taken[tp] :] + records
                 self._fetched[tp], self._taken[tp] = records, 0
@@ -190,15 +203,13 @@ class SourceReader:
 
     def _take(self, tp: TP) -> list[Any]:
         """A partition's next batch."""
-        records, start, size = self._fetched[tp], self._taken[tp], 0
-        end = most = min(len(records), start + self._batch_max_records)
-        for index in range(start, most):
-            size += _size(records[index])
-            if size >= BATCH_BYTES:
-                end = index + 1
-                break
-        chunk = records[start:end]
-        self._bytes[tp] -= size
+        records, start = self._fetched[tp], self._taken[tp]
+        chunk = records[start : start + self._batch_max_records]
+        sizes = list(accumulate(map(_size, chunk)))
+        if sizes[-1] > BATCH_BYTES:
+            chunk = chunk[: bisect_left(sizes, BATCH_BYTES) + 1]
+        end = start + len(chunk)
+        self._bytes[tp] -= sizes[len(chunk) - 1]
         if end == len(records):
             self._fetched[tp], self._taken[tp] = [], 0
         else:
@@ -213,6 +224,21 @@ class SourceReader:
 
     def _is_well_stocked(self, tp: TP) -> bool:
         return self.waiting(tp) >= BATCHES_AHEAD * self._batch_max_records or self._bytes[tp] >= BATCHES_AHEAD * BATCH_BYTES
+
+
+class _Unwrapped(OrderedDict[Any, Any]):
+    """What aiokafka's fetcher has fetched. It would make an object of eleven attributes of each record; the record itself has what agents
+    ask for: offset, timestamp, key and value.
+    """
+
+    def __setitem__(self, place: Any, fetched: Any) -> None:
+        if (records := getattr(fetched, "_partition_records", None)) is not None:
+            records._consumer_record = _as_it_is
+        super().__setitem__(place, fetched)
+
+
+def _as_it_is(_: Any, record: Any) -> Any:
+    return record
 
 
 def fetch_bytes(partitions: int) -> int:

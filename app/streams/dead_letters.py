@@ -29,8 +29,8 @@ def emit_dead_letter(unit: Unit[Any], topic: str, record: Any, violation: Violat
         key, value = b"", b""
         detail += f"; its {size:,} bytes are more than a dead letter holds, and stand at their place in the log only"
     letter = DeadLetter(
-        topic=record.topic,
-        partition=record.partition,
+        topic=unit.topic,
+        partition=unit.partition,
         offset=record.offset,
         timestamp_ms=max(0, record.timestamp or 0),
         reason=violation.reason,
@@ -39,5 +39,5 @@ def emit_dead_letter(unit: Unit[Any], topic: str, record: Any, violation: Violat
         key=key,
         value=value,
     )
-    unit.emit(topic, unit.partition, f"{record.topic}/{record.partition}/{record.offset}".encode(), letter.SerializeToString())
-    metrics.DEAD_LETTERS.labels(record.topic, DeadLetterReason.Name(violation.reason).removeprefix("DEAD_LETTER_REASON_").lower()).inc()
+    unit.emit(topic, unit.partition, f"{unit.topic}/{unit.partition}/{record.offset}".encode(), letter.SerializeToString())
+    metrics.DEAD_LETTERS.labels(unit.topic, DeadLetterReason.Name(violation.reason).removeprefix("DEAD_LETTER_REASON_").lower()).inc()

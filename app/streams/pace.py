@@ -1,12 +1,16 @@
-"""How often the batches of a source may be handed out: records that need not be applied at once are applied together."""
+"""How often the batches of a source may be handed out: records that need not be applied at once are applied together. And how late what is
+handed out is, for whoever waits while more of it comes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 
 from faust.types import TP
+
+from app.streams.topics import TopicNames
 
 
 class SourcePace:
@@ -48,3 +52,15 @@ class SourcePace:
     def _over(self) -> None:
         self._timer = None
         self._look_again()
+
+
+def users_delay(delay_seconds: Callable[[str, int], float], names: TopicNames, held: Collection[int]) -> Callable[[int], float]:
+    """How late, in seconds, what makes the lists of a partition's users is applied: their events, what items answer to them, or the visits
+    that are answered here. ``delay_seconds`` is of a topic's partition, ``held`` what this worker owns.
+    """
+
+    def of_partition(partition: int) -> float:
+        places = [(names.events, partition), (names.neighbours, partition), *((names.visits, place) for place in held)]
+        return max(delay_seconds(*place) for place in places)
+
+    return of_partition

@@ -34,8 +34,9 @@ OUTBOX = Codec[OutboxEntry](OutboxEntry.FromString, OutboxEntry.SerializeToStrin
 SLICE_USERS = 64
 #: Users of a partition that may wait for their ranking, some seconds' worth; past it, no more of its events are read.
 MAX_DIRTY_USERS = 20_000
-#: While a partition is behind the log, its users wait for up to this part of the delay, and no longer than the seconds below: a backlog
-#: then costs a ranking and a delivery or two per user, not one per tick, and nobody's list is more than twice as late for it.
+#: While a partition is behind the log, or the answers of items are, its users wait for up to this part of the delay, and no longer than the
+#: seconds below: a backlog then costs a ranking and a delivery or two per user, not one per tick, and nobody's list is more than twice as
+#: late for it.
 PATIENCE = 1.0
 MAX_PATIENCE_SECONDS = 30.0
 #: Part of the wait in which users become dirty who are then ranked together: the first of them waits the whole, the last the rest of it.
@@ -56,7 +57,7 @@ class RankUsers:
         outbox: Table[OutboxEntry],
         *,
         updates_topic: str,
-        events_topic: str,
+        delay_seconds: Callable[[int], float],
         settings: RankingSettings,
         targets: Sequence[str],
         rank: Rank,
@@ -65,13 +66,15 @@ class RankUsers:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``clock``: milliseconds since 1970; ``monotonic``: seconds, what waits are measured by."""
+        """``delay_seconds``: how late the partition's events, and what follows from them, are applied. ``clock``: milliseconds since 1970;
+        ``monotonic``: seconds, what waits are measured by.
+        """
         self._app = app
         self._profiles = profiles
         self._neighbours = neighbours
         self._outbox = outbox
         self._updates_topic = updates_topic
-        self._events_topic = events_topic
+        self._delay_seconds = delay_seconds
         self._tick_seconds = settings.tick_ms / 1000
         self._targets = list(targets)
         self._message_of = message_of
@@ -144,7 +147,7 @@ class RankUsers:
         """Seconds beyond the tick; none once the partition keeps up, or has as many dirty users as may wait."""
         if not self.has_room(partition):
             return 0.0
-        return min(MAX_PATIENCE_SECONDS, PATIENCE * self._app.delay_seconds(self._events_topic, partition))
+        return min(MAX_PATIENCE_SECONDS, PATIENCE * self._delay_seconds(partition))
 
     async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
         todo = iter(users.items())

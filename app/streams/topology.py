@@ -39,7 +39,7 @@ from app.streams.kafka_client import kafka_client
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
 from app.streams.ownership import Ownership
-from app.streams.pace import SourcePace
+from app.streams.pace import SourcePace, users_delay
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
@@ -53,6 +53,8 @@ NEVER_SECONDS = 1e8
 #: second, and one write for many costs a third of many writes.
 PRODUCTS_EVERY_SECONDS = 0.2
 PRODUCTS_BEHIND = 500
+#: With items or events later than this, nobody is asked for a second hop.
+MAY_ASK_SECONDS = 1.0
 #: Of worker.cache_bytes, what each table's decoded objects may take.
 CACHE_SHARES = {"profiles": 0.1, "items": 0.2, "neighbours": 0.35, "outbox": 0.3, "products": 0.05}
 
@@ -125,6 +127,8 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         return profile is not None and not email_is_denied(profile)
 
     held: set[int] = set()
+
+    delay_seconds = users_delay(app.delay_seconds, names, held)
     deliverer = Deliverer(
         [destination_of(target) for target in settings.targets],
         store,
@@ -142,7 +146,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         neighbours,
         outbox,
         updates_topic=names.updates,
-        events_topic=names.events,
+        delay_seconds=delay_seconds,
         settings=settings.ranking,
         targets=[target.name for target in settings.targets],
         rank=recommender.rank,
@@ -151,7 +155,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names, partitions).apply)
-    keeper = KeepNeighbours(names, partitions, ranker.dirty, lambda partition: not app.delay_seconds(names.events, partition))
+    keeper = KeepNeighbours(names, partitions, ranker.dirty, lambda partition: delay_seconds(partition) < MAY_ASK_SECONDS)
     app.batched_agent("keep_neighbours", neighbours, [names.neighbours], keeper.apply)
     # A change of stock or price must be in force within a second, however many events wait.
     app.batched_agent("fold_products", products, [names.products], FoldProducts(names, partitions).apply, urgent=True)

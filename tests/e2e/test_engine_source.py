@@ -136,6 +136,25 @@ async def test_a_batch_of_large_records_ends_before_they_are_many(broker: Any) -
     assert max(reading.sizes) == 3
 
 
+async def test_a_partition_is_as_late_as_the_record_that_waits_and_at_its_end_it_is_not_late(broker: Any) -> None:
+    topic = own_name("events")
+    await make_topics(broker, topic, partitions=1)
+    async with aiokafka.AIOKafkaProducer(**client_of(broker)) as producer:
+        for n in range(30):
+            await producer.send(topic, b"%d" % n, partition=0, timestamp_ms=1000 * n)
+    place = TP(topic, 0)
+    reading = Reading(broker, {place: 0})
+    reading.writes_at_once = False
+    await reading.until(2 * 7)
+    assert reading.reader.delay_ms(place, now_ms=60_000) == 60_000 - 14_000
+    reading.writes_at_once = True
+    for _ in range(2):
+        reading.write(place)
+    await reading.until(30)
+    assert reading.reader.delay_ms(place, now_ms=60_000) == 0, "however old the last one was"
+    await reading.stop()
+
+
 async def test_readers_cancelled_at_any_point_lose_nothing_and_repeat_only_what_was_not_delivered(broker: Any) -> None:
     topic = await filled_topic(broker, {0: 200, 1: 100})
     got: dict[int, list[int]] = {0: [], 1: []}

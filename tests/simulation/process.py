@@ -156,8 +156,8 @@ class Process:
         target_names = [target.name for target in targets.destinations]
         ranker = self.ranker = RankUsers(
             app, profiles, neighbours, outbox,  # type: ignore[arg-type]  # they stand in
-            updates_topic=names.updates, events_topic=names.events, settings=_RANKING, targets=target_names,
-            rank=rank_five, due=deliverer.due, clock=self.clock, monotonic=self.loop.time,
+            updates_topic=names.updates, delay_seconds=lambda partition: app.delay_seconds(names.events, partition),
+            settings=_RANKING, targets=target_names, rank=rank_five, due=deliverer.due, clock=self.clock, monotonic=self.loop.time,
         )  # fmt: skip
         if world.has_shares:
             self.shares = SimShares(app, profiles, names.shares, partitions=partitions, interval_seconds=5)  # type: ignore[arg-type]

@@ -19,9 +19,12 @@ from app.domain.items import REPLY_NEIGHBOURS
 from tidings.state.v1.neighbours_pb2 import NeighbourList, UserNeighbours
 
 
+def message(product_id: str, visit_count: int = 1, **scores: float) -> NeighbourList:
+    return NeighbourList(product_id=product_id, visit_count=visit_count, neighbour_ids=list(scores), scores=list(scores.values()))
+
+
 def answer(product_id: str, visit_count: int = 1, **scores: float) -> Answer:
-    message = NeighbourList(product_id=product_id, visit_count=visit_count, neighbour_ids=list(scores), scores=list(scores.values()))
-    return Answer.of(message.SerializeToString())
+    return Answer.of(message(product_id, visit_count, **scores).SerializeToString())
 
 
 def test_only_a_later_answer_of_an_item_replaces_the_one_held():
@@ -62,22 +65,22 @@ def test_while_the_last_answers_have_few_neighbours_the_best_of_the_newest_are_a
     held = HeldNeighbours()
     few = REPLY_NEIGHBOURS - 1
     scores = {f"n{number:02d}": 1.0 for number in range(few)}
-    assert held.to_ask(answer("known", full=1.0, **scores).message()) == [], "an answer that is full is of a product that many visited"
+    assert held.to_ask(message("known", full=1.0, **scores)) == [], "an answer that is full is of a product that many visited"
     for number in range(ENOUGH_NEIGHBOURS // few + 1):
-        newest = answer(f"p{number}", **scores)
-        assert held.to_ask(newest.message()) == [f"n{number:02d}" for number in range(MAX_QUESTIONS)]
-        held.keep(newest)
-    assert held.to_ask(newest.message()) == []
+        newest = f"p{number}"
+        assert held.to_ask(message(newest, **scores)) == [f"n{number:02d}" for number in range(MAX_QUESTIONS)]
+        held.keep(answer(newest, **scores))
+    assert held.to_ask(message(newest, **scores)) == []
     for number in range(2):
         held.keep(answer(f"rare{number}", z=1.0))
-    assert held.to_ask(answer("rare1", z=1.0).message()) == ["z"], "of older answers so many count no more"
+    assert held.to_ask(message("rare1", z=1.0)) == ["z"], "of older answers so many count no more"
 
 
 def test_what_is_held_is_not_asked_for_again():
     held = HeldNeighbours()
     held.keep(answer("a"))
     held.keep_second_hop(answer("b"))
-    assert held.to_ask(answer("p", a=3.0, b=2.0, c=1.0).message()) == ["c"]
+    assert held.to_ask(message("p", a=3.0, b=2.0, c=1.0)) == ["c"]
 
 
 def test_answers_of_the_second_hop_are_held_apart_and_push_out_only_each_other():

@@ -6,7 +6,11 @@ import asyncio
 
 from faust.types import TP
 
-from app.streams.pace import SourcePace
+from app.settings import KafkaSettings
+from app.streams.pace import SourcePace, users_delay
+from app.streams.topics import TopicNames
+
+NAMES = TopicNames.of(KafkaSettings())
 
 
 class Paced:
@@ -57,3 +61,18 @@ async def test_whoever_had_to_wait_is_looked_at_when_the_wait_is_over() -> None:
     assert not paced.pace.may_read(TP("products", 0))  # the clock of this test stands still
     await asyncio.sleep(0.2)
     assert paced.looks == 2
+
+
+def test_lists_are_as_late_as_the_latest_of_what_they_are_made_of() -> None:
+    delays: dict[tuple[str, int], float] = {}
+    delay = users_delay(lambda *place: delays.get(place, 0.0), NAMES, {0, 1})
+    assert delay(0) == 0
+
+    delays[NAMES.events, 0] = 1.0
+    assert (delay(0), delay(1)) == (1.0, 0.0), "one partition's events do not keep another's users waiting"
+    delays[NAMES.neighbours, 0] = 2.0
+    assert (delay(0), delay(1)) == (2.0, 0.0)
+    delays[NAMES.visits, 1] = 3.0
+    assert (delay(0), delay(1)) == (3.0, 3.0), "an item's visitors are everywhere"
+    delays[NAMES.visits, 7] = 9.0
+    assert delay(0) == 3.0, "that one is another worker's"
