@@ -343,8 +343,8 @@ def pause_between_questions(producer: aiokafka.AIOKafkaProducer) -> None:
 
 
 def _append(batch: Any, records: Iterable[tuple[bytes | None, bytes | None]]) -> bool:
-    """Put records into an aiokafka BatchBuilder without its own steps for each, which serialise keys and values that are bytes here. False if
-    one has no room; then the batch is not to be used.
+    """Put records into an aiokafka BatchBuilder without its own steps for each, which serialise what is bytes here. False if one has no
+    room; then the batch is not to be used.
     """
     append, number, now_ms = batch._builder.append, batch._relative_offset, time_ns() // 1_000_000
     for key, value in records:

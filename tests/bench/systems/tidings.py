@@ -19,7 +19,8 @@ from tests.bench.protocol import Assignment, Stopwatch, apply_event
 from tests.bench.systems.naive_faust import session_of
 from tests.bench.systems.tidings_path import run_path
 
-USERS = Codec[UserState](UserState.FromString, UserState.SerializeToString, lambda _: UserState())
+#: Numbers alone: nothing of what is replaced stays behind.
+USERS = Codec[UserState](UserState.FromString, UserState.SerializeToString, lambda _: UserState(), wears=False)
 
 
 def make_app(run: Assignment, fail: Callable[[BaseException], None]) -> EngineApp:
