@@ -136,6 +136,8 @@ async def test_a_writer_stops_in_time_though_the_broker_takes_nothing(own_apache
     application, log = own_name(), own_name("log")
     with own_apache_kafka as kafka:
         await make_topics(kafka, log)
+        async with writer_of(kafka, application, log) as writer:
+            await writer.own([0])  # a new broker's coordinator takes longer than the time-out below
         async with asyncio.timeout(20), writer_of(kafka, application, log, request_timeout_seconds=1) as writer:
             await writer.own([0])
             kafka.pause()
