@@ -34,7 +34,7 @@ from tests.bench.broker import delete_topics, fill, read_back
 from tests.bench.harness import PARTITIONS, BenchError, Harness
 from tests.bench.receiver import HOOK
 from tests.bench.recovery import MeasuredWorker, Return
-from tests.bench.running import RunningWorker, until_idle, until_warm
+from tests.bench.running import RunningWorker, core_used, until_idle, until_warm
 from tests.bench.worker_settings import ENVIRONMENT, worker_settings
 from tests.bench.workload import FIRST_EVENT_MS, MEAN_GAP_MS, Record, ShopEvents, _shop_event, _Zipf
 from tidings.state.v1.outbox_pb2 import OutboxEntry
@@ -50,13 +50,17 @@ _WAITING = ("tidings_lag_records{", "tidings_outbox_due_users{")
 
 @dataclass(frozen=True)
 class GrowthPlan:
-    """``times``: so many times as many users, the first being 1. ``pairs`` of bursts for each; ``quiet_seconds`` after a recovery."""
+    """``times``: so many times as many users, the first being 1. ``pairs`` of bursts for each. After a recovery RocksDB compacts:
+    a worker is calm when it uses less than ``calm_core`` for ``quiet_seconds``, and is waited for up to ``patience_seconds``.
+    """
 
     users: int = 10_000
     times: Sequence[int] = (1, 10, 100)
     warm_up_events: int = 40_000
     pairs: int = 3
-    quiet_seconds: float = 8.0
+    quiet_seconds: float = 4.0
+    calm_core: float = 0.1
+    patience_seconds: float = 120.0
 
     @property
     def burst_events(self) -> int:
@@ -116,7 +120,7 @@ async def measure_growth(harness: Harness, plan: GrowthPlan, say: Callable[[str]
             await many.become(base, times)
             say(f"cold recovery of {plan.users * times:,} users")
             size.cold = await many.restart(lost=True)
-            await asyncio.sleep(plan.quiet_seconds)
+            await many.until_calm()
             before = await of_few()
             for pair in range(plan.pairs):
                 say(f"an event each of {plan.burst_events:,} of {size.users:,} users, burst {pair + 1}")
@@ -177,6 +181,16 @@ class _Worker:
         back = await self.process.start()
         await until_idle(self.running())
         return back
+
+    async def until_calm(self) -> None:
+        plan, deadline = self.plan, time.monotonic() + self.plan.patience_seconds
+        while time.monotonic() < deadline:
+            worker, since = self.running(), time.monotonic()
+            before = worker.cpu_seconds()
+            await asyncio.sleep(plan.quiet_seconds)
+            if core_used(worker, before, since) < plan.calm_core:
+                return
+        raise BenchError(f"{plan.patience_seconds:g} s after a recovery the worker still uses more than {plan.calm_core:.0%} of a core")
 
     async def burst(self, users: Sequence[bytes], times: int) -> Burst:
         """An event of each, and all that follows from it."""
