@@ -22,7 +22,7 @@ _fold = None if COMPILED is None else COMPILED.fold
 
 #: Profiles whose messages are kept after they were read: those who are ranked now are delivered soon. A message takes six times its bytes,
 #: so with one for everybody who is held, these would take more than all else that is.
-MAX_MESSAGES = 1_000
+MAX_MESSAGES = 128
 
 #: Of an event.
 Outcome = Applied | Duplicate | Denied | Violation

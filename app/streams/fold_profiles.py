@@ -36,7 +36,7 @@ MAX_KNOWN_PRODUCTS = 100_000
 PROFILES = (
     Codec[HeldProfile](HeldProfile.decode, HeldProfile.encode, HeldProfile.new)
     if COMPILED is None
-    # The bytes; and the messages of a thousand, who share them (MAX_MESSAGES).
+    # The bytes; and the messages of a few, who share them (MAX_MESSAGES).
     else Codec[HeldProfile](
         HeldProfile.decode, HeldProfile.encode, HeldProfile.new, wears=False, decoded_factor=1.0, object_bytes=COMPACT_BYTES
     )

@@ -24,6 +24,7 @@ from statistics import median
 
 import aiohttp
 
+from app.engine.allocator import GIVE_BACK_EVERY_SECONDS
 from app.errors import TidingsError
 from tests.bench.broker import fill
 from tests.bench.deliveries import become, same_lists, unwell_receivers
@@ -187,10 +188,10 @@ class _Phases:
         await self._until(lambda: self._watch.applied >= self._sent, "apply all events")
 
     async def _rest(self) -> int:
-        """All folded, ranked and delivered, and some seconds more."""
+        """All folded, ranked and delivered, and long enough for the worker to give back what came free."""
         await self._applied()
         quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < 6:
+        while time.monotonic() - quiet_since < GIVE_BACK_EVERY_SECONDS + 5:
             if await self._worker.metric("tidings_outbox_due_users{") + await self._worker.metric("tidings_lag_records{"):
                 quiet_since = time.monotonic()
             self._check("deliver to everyone")
