@@ -24,7 +24,7 @@ MAX_WEAR = 16
 #: What a decoded object takes of memory, estimated: so much, so many times its encoded bytes, and so much for each unit that has changed it
 #: since it was decoded. Measured of messages: 1.2 kB of 126 bytes, 5.3 kB of 827, 29 kB of 6,368. What takes less says so (Codec); the
 #: least is COMPACT_BYTES, for the object, its key and the places of both in what keeps them.
-OBJECT_BYTES, DECODED_FACTOR, WEAR_BYTES = 1_000, 6.0, 1_000
+OBJECT_BYTES, DECODED_FACTOR, WEAR_BYTES = 1_000, 6, 1_000
 COMPACT_BYTES = 400
 
 T = TypeVar("T")

@@ -130,7 +130,7 @@ class CatalogCopy:
 
     def _read(self, product_id: str) -> Any:
         raw = None if self._database is None else self._database.get(product_id.encode())
-        self._sizes[product_id] = OBJECT_BYTES + int(DECODED_FACTOR) * len(raw or b"")
+        self._sizes[product_id] = OBJECT_BYTES + DECODED_FACTOR * len(raw or b"")
         return _NOT_LISTED if raw is None else catalog_product(CatalogEntry.FromString(raw)) or _NOT_LISTED
 
     def _ids(self, category: str, limit: int, until_ms: int) -> list[str]:

@@ -25,6 +25,7 @@ from typing import Any
 import aiohttp
 
 from app.cli.embedded_broker import free_port
+from app.engine.held_memory import resident_bytes
 from app.settings import KafkaSettings
 from app.streams.publisher import partition_of
 from app.streams.topics import create_topics
@@ -109,8 +110,7 @@ class MeasuredWorker:
 
     def rss_bytes(self) -> int:
         assert self._process is not None
-        (line,) = [line for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
-        return int(line.split()[1]) * 1024
+        return resident_bytes(self._process.pid)
 
     def disk_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.data_dir.rglob("*") if file.is_file())

@@ -25,6 +25,7 @@ from statistics import median
 import aiohttp
 
 from app.engine.allocator import GIVE_BACK_EVERY_SECONDS
+from app.engine.held_memory import resident_bytes
 from app.errors import TidingsError
 from tests.bench.broker import fill
 from tests.bench.deliveries import become, same_lists, unwell_receivers
@@ -102,10 +103,6 @@ class Watch:
     def rested(self) -> int:
         """Of the last seconds."""
         return int(median(self._recent))
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def soak_one_worker(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
+from app.engine.held_memory import resident_bytes
 from tests.brokers.apache_kafka import ApacheKafka
 from tests.e2e.fleet import Fleet, fleet_on
 from tests.e2e.processes import Worker
@@ -99,12 +99,12 @@ async def test_posts_are_refused_and_not_piled_up_and_a_hanging_destination_is_n
 async def _post_while_it_stands_still(
     kafka: ApacheKafka, http: aiohttp.ClientSession, worker: Worker
 ) -> dict[str, tuple[int, str, float]]:
-    before = _resident_bytes(worker)
+    before = resident_bytes(worker.pid)
     kafka.pause()
     try:
         names = [f"paused-{n}" for n in range(POSTS)]
         answers = dict(zip(names, await asyncio.gather(*(_posted(http, worker, name) for name in names)), strict=True))
-        growth = _resident_bytes(worker) - before
+        growth = resident_bytes(worker.pid) - before
     finally:
         kafka.resume()
     slowest = max(seconds for _, _, seconds in answers.values())
@@ -141,10 +141,6 @@ async def _posted(http: aiohttp.ClientSession, worker: Worker, name: str) -> tup
     async with http.post(f"{worker.url}/v1/events", json=events) as answer:
         await answer.read()
         return answer.status, answer.headers.get("Retry-After", ""), time.monotonic() - began
-
-
-def _resident_bytes(worker: Worker) -> int:
-    return int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def _users_at_inbox(fleet: Fleet, count: int) -> bool:

@@ -323,7 +323,7 @@ class Simulation:
             self.counts["freeze"] += 1
             self.world.note(process.name, "is frozen in the middle of a step")
             if self.random.random() < 0.8 and len(self.workers) > 1:
-                self.let_others_take_over(process)
+                self._let_others_take_over(process)
 
     def _open(self, process: Process, gate: Gate) -> None:
         """The world does what it was asked, or answers, or both, or neither."""
@@ -514,9 +514,9 @@ class Simulation:
         else:
             self._cut_off(process, None)
             self.write()
-        self.let_others_take_over(process)
+        self._let_others_take_over(process)
 
-    def let_others_take_over(self, process: Process) -> None:
+    def _let_others_take_over(self, process: Process) -> None:
         for gate in process.gates:
             gate.is_late = self.random.random() < 0.7
         self.pass_time(SESSION_MS + 1_000 if process.is_paused else self.random.choice([200, SESSION_MS]))
