@@ -258,8 +258,8 @@ class Committer:
         if changes:
             state = self._state
             began = perf_counter()
-            first, count = await self._writer.write_batch(self._table.changelog_topic_name, state.number, changes.items())
-            state.written(changes, first + count - 1)
+            first, count, made_at_ms = await self._writer.write_batch(self._table.changelog_topic_name, state.number, changes.items())
+            state.written(changes, first + count - 1, made_at_ms)
             self._flush.observe(perf_counter() - began)
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka import errors as kafka_errors
@@ -53,6 +53,16 @@ _NO_SUCH_THING = (kafka_errors.UnknownError, kafka_errors.UnsupportedVersionErro
 class Epoch:
     producer_id: int
     epoch: int
+
+
+class Appended(NamedTuple):
+    """A batch that all replicas have: the offset of its first record, how many they are, and when they were made, in ms since 1970, as
+    whoever reads them is told.
+    """
+
+    first: int
+    records: int
+    made_at_ms: int
 
 
 class PartitionEpochs(TransactionManager):
@@ -216,17 +226,19 @@ class Writer:
         await self._take_epoch(partition, after=self._held[partition])
         return True
 
-    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
-        """Append all records as one batch, atomically; (offset of the first, number of records) once all replicas have them.
+    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> Appended:
+        """Append all records as one batch, atomically; returns once all replicas have them.
 
         Raises FencedError when a newer owner exists, ProduceError for anything else that kept them from being acknowledged.
         """
         assert self._producer is not None
-        batch = self._producer.create_batch()
-        if not _append(batch, records):
+        batch, place, now_ms = self._producer.create_batch(), aiokafka.TopicPartition(topic, partition), _now_ms()
+        if not _append(batch, records, now_ms):
             raise ProduceError(f"a batch for {topic}/{partition} is above {MAX_BATCH_BYTES} bytes: lower worker.batch_max_bytes")
         batch.close()
-        return await self._written(batch, aiokafka.TopicPartition(topic, partition)), batch.record_count()
+        acknowledged = await self._written(batch, place)
+        appended_at_ms = acknowledged.timestamp or -1  # the broker's own time, where the topic is set so
+        return Appended(int(acknowledged.offset), batch.record_count(), appended_at_ms if appended_at_ms > 0 else now_ms)
 
     async def write_all(self, outputs: Mapping[tuple[str, int], list[tuple[bytes | None, bytes | None]]]) -> None:
         """Append records to any topics, in order within each partition; returns when all are acknowledged."""
@@ -241,7 +253,7 @@ class Writer:
                     future.cancel()  # does nothing to one that is done; a batch that was placed goes its way
         for place, future in sent.items():
             if future.done():  # all, or one failed
-                _offset_of(future, place)
+                _acknowledged(future, place)
 
     def _send_run(self, place: aiokafka.TopicPartition, records: list[tuple[bytes | None, bytes | None]]) -> asyncio.Future[Any]:
         """The future of the last of the batches that the records make: without a task where one batch takes all and has a place."""
@@ -261,7 +273,7 @@ class Writer:
         builder = last._builder
         if builder.closed() or builder.size() + sum(_weight(key, value) for key, value in records) > OUTPUT_BATCH_BYTES:
             return None
-        if not _append(builder, records):
+        if not _append(builder, records, _now_ms()):
             raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
         return last.future
 
@@ -282,19 +294,19 @@ class Writer:
             if size > OUTPUT_BATCH_BYTES and end > start:
                 break
             end += 1
-        if not _append(batch, islice(records, start, end)):
+        if not _append(batch, islice(records, start, end), _now_ms()):
             raise ProduceError(f"a record for {place.topic}/{place.partition} is above {MAX_BATCH_BYTES} bytes")
         if end < len(records):
             batch.close()
         return batch, end  # the last is left open: see _joined
 
-    async def _written(self, batch: Any, place: aiokafka.TopicPartition) -> int:
-        """The offset of the batch's first record, once it is acknowledged."""
+    async def _written(self, batch: Any, place: aiokafka.TopicPartition) -> Any:
+        """The batch's acknowledgement, with the offset of its first record, once it is there."""
         acknowledgement = self._placed(batch, place)
         if acknowledgement is None:
             acknowledgement = await self._queued(batch, place)
         await _decided((acknowledgement,))
-        return _offset_of(acknowledgement, place)
+        return _acknowledged(acknowledgement, place)
 
     def _placed(self, batch: Any, place: aiokafka.TopicPartition) -> asyncio.Future[Any] | None:
         """What aiokafka's send_batch does where it has nothing to wait for, without its coroutines; None where it has."""
@@ -342,17 +354,21 @@ def pause_between_questions(producer: aiokafka.AIOKafkaProducer) -> None:
     client._metadata_update = ask_and_pause
 
 
-def _append(batch: Any, records: Iterable[tuple[bytes | None, bytes | None]]) -> bool:
+def _append(batch: Any, records: Iterable[tuple[bytes | None, bytes | None]], now_ms: int) -> bool:
     """Put records into an aiokafka BatchBuilder without its own steps for each, which serialise what is bytes here. False if one has no
     room; then the batch is not to be used.
     """
-    append, number, now_ms = batch._builder.append, batch._relative_offset, time_ns() // 1_000_000
+    append, number = batch._builder.append, batch._relative_offset
     for key, value in records:
         if append(number, now_ms, key, value, []) is None:
             return False
         number += 1
     batch._relative_offset = number
     return True
+
+
+def _now_ms() -> int:
+    return time_ns() // 1_000_000
 
 
 def _weight(key: bytes | None, value: bytes | None) -> int:
@@ -375,14 +391,14 @@ def _decided(futures: Collection[asyncio.Future[Any]]) -> asyncio.Future[None]:
     return decided
 
 
-def _offset_of(acknowledgement: asyncio.Future[Any], place: aiokafka.TopicPartition) -> int:
+def _acknowledged(acknowledgement: asyncio.Future[Any], place: aiokafka.TopicPartition) -> Any:
     try:
         acknowledged = acknowledgement.result()
     except kafka_errors.KafkaError as exc:
         raise _refused(exc, place) from exc
     if acknowledged.offset < 0:
         raise ProduceError(f"{place.topic}/{place.partition} acknowledged a batch without its offset; the log's end is unknown")
-    return int(acknowledged.offset)
+    return acknowledged
 
 
 def _refused(exc: kafka_errors.KafkaError, place: aiokafka.TopicPartition) -> FencedError | ProduceError:

@@ -155,7 +155,7 @@ class Recovery(Service):
                 databases[table, p] = table.store.open(p)
                 await asyncio.sleep(0)  # each takes some 10 ms, in which nobody is answered
         markers = await asyncio.gather(*(writer.write_batch(t.changelog_topic_name, p, self._marker()) for t, p in databases))
-        ends = {place: offset + 1 for place, (offset, _) in zip(databases, markers, strict=True)}
+        ends = {place: marker.first + 1 for place, marker in zip(databases, markers, strict=True)}
         self.app.owner_offsets = {(table.name, p): end for (table, p), end in ends.items()}
         behind: dict[aiokafka.TopicPartition, tuple[Database, int, Any]] = {}
         for (table, p), database in databases.items():
@@ -391,14 +391,19 @@ class _Changelogs:
         held = database.offset
         if held is not None and records[0].offset <= held:
             last = records[0]
-            if last.offset == held and database.get(last.key) != last.value:
+            if last.offset == held and not _is_held_by(database, last):
                 self._discard(database, _contradiction(database, f"whose record at {held} in {tp.topic}/{tp.partition} is another one"))
                 self._reader.seek(tp, self._beginnings[tp])
                 return 0
             records = [record for record in records if record.offset > held]
         if records:
-            database.write([(record.key, record.value) for record in records], records[-1].offset)
+            database.write([(record.key, record.value) for record in records], records[-1].offset, records[-1].timestamp)
         return len(records)
+
+
+def _is_held_by(database: Database, last: Any) -> bool:
+    """Whether this is its last record. What it says is not enough: another log may have come to the same mark at the same offset."""
+    return database.get(last.key) == last.value and database.made_at_ms in (None, last.timestamp)
 
 
 def _contradiction(database: Database, what: str) -> str:

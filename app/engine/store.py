@@ -94,8 +94,10 @@ class Database:
     ) -> None:
         self.path = path
         self._rocks = Rocks(path, database_options(block_cache_bytes), table=table, clock=clock)
-        #: Offset of the last changelog record that is in here, None when empty.
+        #: Of the last changelog record that is in here: its offset, None when empty; when it was made, in ms since 1970, None where that is
+        #: not known.
         self.offset: int | None = None
+        self.made_at_ms: int | None = None
         written_at_ms = self._rocks.written_at_ms
         if written_at_ms is not None and max_age_ms is not None and abs(clock() - written_at_ms) > max_age_ms:
             self.throw_away("it is so old that its changelog may have forgotten what was deleted since")
@@ -109,16 +111,18 @@ class Database:
         except StateError as exc:
             self.throw_away(str(exc.__cause__))
             return
-        if raw is None or not raw.isdigit():
+        numbers = (raw or b"").split(b" ")
+        if len(numbers) > 2 or not all(map(bytes.isdigit, numbers)):
             self.throw_away(f"the offset of its last record is {'missing' if raw is None else repr(raw[:20])}")
-        else:
-            self.offset = int(raw)
+            return
+        self.offset = int(numbers[0])
+        self.made_at_ms = int(numbers[1]) if len(numbers) == 2 else None
 
     def get(self, key: bytes) -> bytes | None:
         return self._rocks.get(key)
 
-    def write(self, records: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
-        """Apply changelog records up to ``changelog_offset``, atomically."""
+    def write(self, records: Iterable[tuple[bytes, bytes | None]], changelog_offset: int, made_at_ms: int | None = None) -> None:
+        """Apply changelog records up to ``changelog_offset``, atomically. ``made_at_ms``: of the last of them, in ms since 1970."""
         batch = rocksdict.WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         for key, value in records:
@@ -126,9 +130,9 @@ class Database:
                 delete(key)
             else:
                 put(key, value)
-        put(_OFFSET_KEY, b"%d" % changelog_offset)
+        put(_OFFSET_KEY, b"%d" % changelog_offset if made_at_ms is None else b"%d %d" % (changelog_offset, made_at_ms))
         self._rocks.write(batch)
-        self.offset = changelog_offset
+        self.offset, self.made_at_ms = changelog_offset, made_at_ms
 
     def items(self, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All visible keys and values, in key order, from ``first`` on."""
@@ -147,7 +151,7 @@ class Database:
     def set_aside(self, reason: str) -> None:
         """Begin with nothing, since this contradicts the changelog; what it held is kept until ``forget_aside``."""
         self._rocks.set_aside(reason)
-        self.offset = None
+        self.offset = self.made_at_ms = None
 
     def forget_aside(self) -> None:
         self._rocks.forget_aside()
@@ -155,7 +159,7 @@ class Database:
     def throw_away(self, reason: str) -> None:
         """Begin with nothing."""
         self._rocks.throw_away(reason)
-        self.offset = None
+        self.offset = self.made_at_ms = None
 
     def close(self) -> None:
         self._rocks.close()

@@ -190,9 +190,9 @@ class PartitionState(Generic[T]):
             self._age()
         return changes
 
-    def written(self, changes: dict[bytes, bytes | None], changelog_offset: int) -> None:
-        """The changelog has them: so may the database."""
-        self._database.write(changes.items(), changelog_offset)
+    def written(self, changes: dict[bytes, bytes | None], changelog_offset: int, made_at_ms: int | None = None) -> None:
+        """The changelog has them: so may the database. ``made_at_ms``: when, as the changelog says."""
+        self._database.write(changes.items(), changelog_offset, made_at_ms)
         first = self.pending.popleft()
         assert first is changes, "units end in the order they began"
 

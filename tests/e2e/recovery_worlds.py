@@ -12,7 +12,7 @@ from typing import Any
 import aiokafka
 from faust.types import TP
 
-from app.engine.fence import Writer
+from app.engine.fence import Appended, Writer
 from app.engine.recovery import Recovery
 from app.engine.store import Database
 from app.engine.table import MARK_PREFIX, PartitionState
@@ -148,12 +148,12 @@ class Fleet:
             finally:
                 await worker.stop()
 
-    async def write(self, *batches: list[tuple[bytes, bytes | None]], partition: int = 0) -> None:
-        """As a former owner."""
+    async def write(self, *batches: list[tuple[bytes, bytes | None]], partition: int = 0) -> Appended:
+        """As a former owner. Returns how the last batch was appended."""
         async with writer_of(self.broker, self.application, self.changelog, allow_unfenced=True, request_timeout_seconds=2) as writer:
             await writer.own([partition])
-            for batch in batches:
-                await writer.write_batch(self.changelog, partition, batch)
+            *_, last = [await writer.write_batch(self.changelog, partition, batch) for batch in batches]
+        return last
 
 
 async def make_source(broker: Any) -> None:

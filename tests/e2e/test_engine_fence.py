@@ -25,11 +25,11 @@ async def test_a_former_owner_is_refused_after_the_new_owners_first_batch_and_no
         await old.own([0])
         await old.write_batch(log, 0, [(b"k", b"1")])
         await new.own([0])
-        assert await old.write_batch(log, 0, [(b"k", b"2")]) == (1, 1), "the log has not seen the new epoch"
-        assert await new.write_batch(log, 0, [(b"k", b"3"), (b"l", b"4")]) == (2, 2)
+        assert (await old.write_batch(log, 0, [(b"k", b"2")]))[:2] == (1, 1), "the log has not seen the new epoch"
+        assert (await new.write_batch(log, 0, [(b"k", b"3"), (b"l", b"4")]))[:2] == (2, 2)
         with pytest.raises(FencedError, match="newer owner"):
             await old.write_batch(log, 0, [(b"k", b"5")])
-        assert await new.write_batch(log, 0, [(b"k", b"6")]) == (4, 1)
+        assert (await new.write_batch(log, 0, [(b"k", b"6")]))[:2] == (4, 1)
 
     assert [value for _, value in await contents(apache_kafka, log, 0, 5)] == [b"1", b"2", b"3", b"4", b"6"]
 
@@ -49,7 +49,7 @@ async def test_a_fenced_writer_still_writes_outputs_and_the_partitions_it_owns(a
             await old.write_batch(log, 0, [(b"k", b"3")])
 
         await old.write_all({(elsewhere, 0): [(b"a", b"1")], (elsewhere, 1): [(None, b"2")]})
-        assert await old.write_batch(log, 1, [(b"k", b"4")]) == (1, 1)
+        assert (await old.write_batch(log, 1, [(b"k", b"4")]))[:2] == (1, 1)
 
     assert await contents(apache_kafka, elsewhere, 0, 1) == [(b"a", b"1")]
 
@@ -77,7 +77,7 @@ async def test_a_worker_that_gets_its_partition_back_writes_on(apache_kafka: Apa
     async with writer_of(apache_kafka, application, log) as one, writer_of(apache_kafka, application, log) as two:
         for turn, owner in enumerate([one, two, one, one, two]):
             await owner.own([0])
-            assert await owner.write_batch(log, 0, [(b"k", b"%d" % turn)]) == (turn, 1)
+            assert (await owner.write_batch(log, 0, [(b"k", b"%d" % turn)]))[:2] == (turn, 1)
         with pytest.raises(FencedError):
             await one.write_batch(log, 0, [(b"k", b"late")])
 
@@ -89,10 +89,10 @@ async def test_a_batch_above_the_limit_is_not_sent_and_the_error_names_the_setti
     quarter = b"x" * (MAX_BATCH_BYTES // 4)
     async with writer_of(apache_kafka, application, log) as writer:
         await writer.own([0])
-        assert await writer.write_batch(log, 0, [(b"%d" % n, quarter) for n in range(3)]) == (0, 3), "one batch, whole"
+        assert (await writer.write_batch(log, 0, [(b"%d" % n, quarter) for n in range(3)]))[:2] == (0, 3), "one batch, whole"
         with pytest.raises(ProduceError, match=r"worker\.batch_max_bytes"):
             await writer.write_batch(log, 0, [(b"%d" % n, quarter) for n in range(5)])
-        assert await writer.write_batch(log, 0, [(b"k", b"1")]) == (3, 1), "nothing of it was appended"
+        assert (await writer.write_batch(log, 0, [(b"k", b"1")]))[:2] == (3, 1), "nothing of it was appended"
 
 
 @pytest.mark.kafka
@@ -128,7 +128,7 @@ async def test_a_batch_that_still_waits_is_not_sent_under_a_new_epoch(own_apache
             finally:
                 kafka.resume()
             await writer.own([0, 1])
-            assert await writer.write_batch(log, 1, [(b"k", b"2")]) == (1, 1), "the one that waited went first"
+            assert (await writer.write_batch(log, 1, [(b"k", b"2")]))[:2] == (1, 1), "the one that waited went first"
 
 
 @pytest.mark.kafka
@@ -184,7 +184,7 @@ async def test_a_broker_without_producer_ids_is_written_to_when_allowed_and_said
     async with writer_of(embedded_broker, own_name(), log, allow_unfenced=True, request_timeout_seconds=2) as writer:
         assert not writer.fenced
         await writer.own([0])
-        assert await writer.write_batch(log, 0, [(b"k", b"1"), (b"l", None)]) == (0, 2)
+        assert (await writer.write_batch(log, 0, [(b"k", b"1"), (b"l", None)]))[:2] == (0, 2)
         await writer.write_all({(log, 1): [(None, b"2")]})
 
     assert await contents(embedded_broker, log, 0, 2) == [(b"k", b"1"), (b"l", None)]

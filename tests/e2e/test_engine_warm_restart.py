@@ -112,6 +112,43 @@ async def test_a_copy_of_another_log_is_made_again_from_the_start_of_its_own(
     assert str(fleet.tmp_path / "a" / "counters-0.db") in line
 
 
+@pytest.mark.parametrize("is_standby", [False, True])
+async def test_another_logs_copy_is_told_by_the_time_of_its_last_record_where_what_it_says_is_alike(fleet: Fleet, is_standby: bool) -> None:
+    """Two clusters that were fed alike come to the same mark at the same offset; what is before it need not be the same."""
+    foreign = Database(fleet.tmp_path / "a" / "counters-0.db", CACHE)
+    foreign.write([(b"k1", b"another one's"), (MARK, mark(9))], changelog_offset=KEYS, made_at_ms=1_700_000_000_000)
+    foreign.close()
+    async with fleet.worker(committed=None if is_standby else 9) as worker:
+        await worker.assigned(set() if is_standby else {0}, {0} if is_standby else set())
+        await until(lambda: worker.failure or worker.table.databases[0].get(b"k0"), 10, "the changelog read from its beginning")
+        await until_it_holds_all(worker)
+
+        assert worker.failure is None
+        assert contents(worker.table.databases[0]) == first_state()
+
+
+@pytest.mark.parametrize("timestamps", ["CreateTime", "LogAppendTime"])
+async def test_a_copy_of_this_log_is_known_again_whichever_time_its_topic_is_set_to(
+    broker: Any, tmp_path: Path, timestamps: str, request: pytest.FixtureRequest
+) -> None:
+    if timestamps == "LogAppendTime" and request.node.get_closest_marker("embedded"):
+        pytest.skip("the embedded broker keeps the producer's times")
+    changelog = own_name("changelog")
+    await make_topics(broker, changelog, **{"message.timestamp.type": timestamps})
+    await make_source(broker)
+    fleet = Fleet(broker, changelog, tmp_path)
+    database = Database(tmp_path / "a" / "counters-0.db", CACHE)
+    first, count, made_at_ms = await fleet.write([(b"k1", b"1"), (MARK, mark(9))])
+    database.write([(b"k1", b"1"), (MARK, mark(9))], first + count - 1, made_at_ms)
+    database.close()
+    before = records_read()
+    async with fleet.worker(committed=9) as worker:
+        await worker.assigned({0})
+
+        assert worker.failure is None
+        assert records_read() - before == 1, "the new owner's marker alone"
+
+
 async def test_a_copy_is_kept_aside_where_its_changelog_has_lost_what_is_committed(fleet: Fleet) -> None:
     """The topic was made anew: the copy may be the last there is."""
     ours = Database(fleet.tmp_path / "a" / "counters-0.db", CACHE)

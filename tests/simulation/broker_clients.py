@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from app.engine.fence import Appended
 from tests.agents.worlds import Record
 from tests.simulation.world import KeyValue, World
 
@@ -71,7 +72,7 @@ class SimWriter:
     async def renew_if_old(self, partition: int) -> bool:
         return False
 
-    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
+    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> Appended:
         batch, world, flaws = list(records), self._world, self._process.flaws
         epoch = None if flaws.zombies_may_write else self._process.epochs[partition]
         label = f"changelog {topic.split('-')[-2]}/{partition} += {sorted(key.decode(errors='replace') for key, _ in batch)}"
@@ -79,7 +80,7 @@ class SimWriter:
         if self._kept:
             kept, self._kept = self._kept, {}
             await self._write_all(kept)
-        return first, len(batch)
+        return Appended(first, len(batch), 0)
 
     async def write_all(self, outputs: Mapping[tuple[str, int], list[KeyValue]]) -> None:
         if self._process.flaws.outputs_follow_the_changelog:

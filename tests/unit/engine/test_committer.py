@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.engine.commit import Committer, Unit, Unwritten
+from app.engine.fence import Appended
 from app.errors import NotOwnedError, ProduceError
 from tests.unit.engine.worlds import DictDatabase, state_over
 
@@ -32,11 +33,11 @@ class ScriptedWriter:
     async def write_all(self, outputs: dict[tuple[str, int], list[Any]]) -> None:
         await self._written("outputs", {topic: len(records) for (topic, _), records in outputs.items()})
 
-    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
+    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> Appended:
         batch = dict(records)
         self.batches.append(batch)
         await self._written("changelog", sorted(batch))
-        return 10 * len(self.log), len(batch)
+        return Appended(10 * len(self.log), len(batch), 0)
 
     async def _written(self, what: str, detail: Any) -> None:
         await self.open.wait()

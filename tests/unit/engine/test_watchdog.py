@@ -18,6 +18,7 @@ import pytest
 from faust.types import TP
 
 from app.engine.commit import Committer, Unit, Unwritten
+from app.engine.fence import Appended
 from app.engine.progress import works_of
 from app.engine.watchdog import Judge, Watchdog, Work
 from app.errors import StandstillError
@@ -125,7 +126,7 @@ class Writer:
     def oldest_wait_seconds(self) -> float:
         return self.wait_seconds
 
-    async def write_batch(self, *_: Any) -> tuple[int, int]:
+    async def write_batch(self, *_: Any) -> Appended:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -38,7 +38,7 @@ class DictDatabase:
     def get(self, key: bytes) -> bytes | None:
         return self.values.get(key)
 
-    def write(self, records: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
+    def write(self, records: Iterable[tuple[bytes, bytes | None]], changelog_offset: int, made_at_ms: int | None = None) -> None:
         for key, value in records:
             if value is None:
                 self.values.pop(key, None)

@@ -18,6 +18,7 @@ from app.domain.held_profile import HeldProfile
 from app.engine import Priority
 from app.engine.batch import BatchMessage
 from app.engine.commit import MAX_UNWRITTEN_BYTES, Committer, Unit, Unwritten
+from app.engine.fence import Appended
 from app.engine.store import database_options, flushes_keep_up
 from app.settings import Settings
 from app.streams.dirty_users import DirtyUsers
@@ -104,10 +105,10 @@ class ClosedWriter:
         self.open = asyncio.Event()
         self.batches: list[dict[bytes, bytes | None]] = []
 
-    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> tuple[int, int]:
+    async def write_batch(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> Appended:
         await self.open.wait()
         self.batches.append(dict(records))
-        return 10 * len(self.batches), len(self.batches[-1])
+        return Appended(10 * len(self.batches), len(self.batches[-1]), 0)
 
 
 async def test_a_batch_that_makes_more_than_may_wait_is_applied_only_as_far_as_that_until_something_is_written(topology: Topology) -> None:
