@@ -13,7 +13,7 @@ from app.delivery.lane import MAX_USERS
 from app.delivery.pace import CLAIMS_PER_REQUEST, REQUESTS_AHEAD
 from app.destinations import JobBased, destination_of
 from app.domain.held_profile import MAX_MESSAGES
-from app.engine import recovery, source
+from app.engine import changelog_reader, source
 from app.engine.app import MAX_UNDECIDED, ROOM
 from app.engine.broadcast import READ_AHEAD_BYTES as BROADCAST_BYTES
 from app.engine.commit import MAX_UNWRITTEN_BYTES
@@ -55,7 +55,7 @@ def bounds_of(settings: Settings, partitions: int) -> list[Bound]:
     """Of a worker that owns so many partitions."""
     worker, sources = settings.worker, _SOURCES * partitions
     fetch = source.fetch_bytes(sources) * sources
-    changelogs = recovery.fetch_bytes(len(TABLES) * partitions) * len(TABLES) * partitions
+    changelogs = changelog_reader.fetch_bytes(len(TABLES) * partitions) * len(TABLES) * partitions
     return [
         Bound("source records fetched", fetch * (1 + _UNPACKED), "their partitions are fetched no further"),
         Bound("source records with their agents", ROOM * sources * source.BATCH_BYTES * _UNPACKED, "the partition gets no further batch"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiokafka
 
-from app.engine.recovery import changelog_reader
+from app.engine.changelog_reader import changelog_reader
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import aiokafka
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from app.engine.recovery import changelog_reader
+from app.engine.changelog_reader import changelog_reader
 
 logger = logging.getLogger(__name__)
 

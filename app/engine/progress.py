@@ -13,7 +13,7 @@ import aiokafka
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from app.engine.recovery import changelog_reader
+from app.engine.changelog_reader import changelog_reader
 from app.engine.watchdog import Work
 
 #: A write that waits for its acknowledgement longer than this says that the broker is slow, or away.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from time import monotonic, time_ns
 from typing import Any
@@ -22,6 +22,7 @@ from faust.types import TP
 from mode import Service
 
 from app import metrics
+from app.engine.changelog_reader import READ_AHEAD_BYTES, Changelogs, changelog_reader, contradiction
 from app.engine.copies import Copies
 from app.engine.positions import start_position
 from app.engine.source_log import FIRST_MADE_SECONDS, SourceLog, source_logs
@@ -31,13 +32,6 @@ from app.errors import BrokerError, StateError
 
 logger = logging.getLogger(__name__)
 
-#: Fetched at once for one changelog partition.
-FETCH_BYTES = 4 << 20
-#: The same of all changelog partitions that one reader reads, as far as LEAST_FETCH_BYTES for each allow.
-READ_AHEAD_BYTES = 64 << 20
-LEAST_FETCH_BYTES = 256 << 10
-#: What a consumer may take to close its connections.
-CLOSE_SECONDS = 5.0
 #: Between two notes of how current the standbys' copies are.
 NOTE_SECONDS = 0.25
 #: Between two looks at which copies have stayed long enough.
@@ -161,7 +155,7 @@ class Recovery(Service):
         for (table, p), database in databases.items():
             end = ends[table, p]
             if database.offset is not None and database.offset >= end:
-                database.set_aside(_contradiction(database, f"but {table.changelog_topic_name}/{p} ends at {end}"))
+                database.set_aside(contradiction(database, f"but {table.changelog_topic_name}/{p} ends at {end}"))
             behind[aiokafka.TopicPartition(table.changelog_topic_name, p)] = (database, end, metrics.RECOVERED.labels(table.name))
         async with asyncio.TaskGroup() as tasks:
             # Not before the markers are there: until then, another may apply more than the end that was told.
@@ -174,7 +168,7 @@ class Recovery(Service):
         if not behind:
             return read
         async with self._reader(list(behind)) as reader:
-            changelogs = _Changelogs(reader, {tp: database for tp, (database, _, _) in behind.items()}, Database.set_aside)
+            changelogs = Changelogs(reader, {tp: database for tp, (database, _, _) in behind.items()}, Database.set_aside)
             await changelogs.seek()
             while behind:
                 for tp, records in (await reader.getmany(*behind, timeout_ms=200)).items():
@@ -320,7 +314,7 @@ class Recovery(Service):
         if not databases:
             return
         async with self._reader(list(databases)) as reader:
-            changelogs = _Changelogs(reader, {tp: database for tp, (database, _) in databases.items()}, Database.throw_away)
+            changelogs = Changelogs(reader, {tp: database for tp, (database, _) in databases.items()}, Database.throw_away)
             await changelogs.seek()
             noted = 0.0
             while True:
@@ -332,99 +326,5 @@ class Recovery(Service):
                     noted = monotonic()
 
 
-class changelog_reader:
-    """A consumer without a group, assigned to these partitions."""
-
-    def __init__(
-        self, client: Mapping[str, Any], partitions: list[aiokafka.TopicPartition], read_ahead_bytes: int = READ_AHEAD_BYTES
-    ) -> None:
-        """``read_ahead_bytes``: what may be fetched and not taken yet, as far as LEAST_FETCH_BYTES for each partition allow."""
-        self._consumer = aiokafka.AIOKafkaConsumer(
-            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=fetch_bytes(len(partitions), read_ahead_bytes),
-        )
-        self._partitions = partitions
-
-    async def __aenter__(self) -> aiokafka.AIOKafkaConsumer:
-        self._consumer.assign(self._partitions)
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await close_consumer(self._consumer)
-            raise
-        return self._consumer
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await close_consumer(self._consumer)
-
-
-class _Changelogs:
-    """Brings databases up to date from their changelogs. ``discard(database, why)`` empties one that contradicts its own."""
-
-    def __init__(
-        self,
-        reader: aiokafka.AIOKafkaConsumer,
-        databases: Mapping[aiokafka.TopicPartition, Database],
-        discard: Callable[[Database, str], None],
-    ) -> None:
-        self._reader = reader
-        self._databases = databases
-        self._discard = discard
-        self._beginnings: dict[aiokafka.TopicPartition, int] = {}
-
-    async def seek(self) -> None:
-        """To the last record that each database holds, so that it is read again and compared; to the beginning for an empty one."""
-        self._beginnings = await self._reader.beginning_offsets(list(self._databases))
-        for tp, database in self._databases.items():
-            beginning = self._beginnings[tp]
-            if database.offset is not None and database.offset + 1 < beginning:
-                self._discard(database, _contradiction(database, f"and {tp.topic}/{tp.partition} begins at {beginning}"))
-            self._reader.seek(tp, beginning if database.offset is None else max(database.offset, beginning))
-
-    def apply(self, tp: aiokafka.TopicPartition, records: Sequence[Any]) -> int:
-        """Write what the database does not hold yet; returns how many records that were.
-
-        A database is an exact prefix of its changelog, so its last record (compaction may have removed it) is what it holds of that key.
-        Where it is not, the database is of another log, or this one was cut: it begins anew.
-        """
-        database = self._databases[tp]
-        held = database.offset
-        if held is not None and records[0].offset <= held:
-            last = records[0]
-            if last.offset == held and not _is_held_by(database, last):
-                self._discard(database, _contradiction(database, f"whose record at {held} in {tp.topic}/{tp.partition} is another one"))
-                self._reader.seek(tp, self._beginnings[tp])
-                return 0
-            records = [record for record in records if record.offset > held]
-        if records:
-            database.write([(record.key, record.value) for record in records], records[-1].offset, records[-1].timestamp)
-        return len(records)
-
-
-def _is_held_by(database: Database, last: Any) -> bool:
-    """Whether this is its last record. What it says is not enough: another log may have come to the same mark at the same offset."""
-    return database.get(last.key) == last.value and database.made_at_ms in (None, last.timestamp)
-
-
-def _contradiction(database: Database, what: str) -> str:
-    return f"it holds its changelog up to offset {database.offset}, {what}: the topic was made anew or cut, or is another cluster's"
-
-
 def _now_ms() -> int:
     return time_ns() // 1_000_000
-
-
-def fetch_bytes(partitions: int, read_ahead_bytes: int = READ_AHEAD_BYTES) -> int:
-    """What a fetch may bring of each of so many changelog partitions. A batch that is larger comes all the same, by itself."""
-    return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, read_ahead_bytes // max(1, partitions)))
-
-
-async def close_consumer(consumer: Any) -> None:
-    """Stop a consumer without a group, which has nothing to hand back.
-
-    Raises nothing: while the broker is away aiokafka lets the cancellation of its own fetches out of ``stop``, and whoever took that for
-    his own would end in silence instead of with the error that led here.
-    """
-    stopping = asyncio.ensure_future(consumer.stop())
-    stopping.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait({stopping}, timeout=CLOSE_SECONDS)

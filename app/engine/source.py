@@ -22,7 +22,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from faust.types import TP
 
 from app.engine.batch import BatchMessage
-from app.engine.recovery import close_consumer
+from app.engine.changelog_reader import close_consumer
 from app.errors import StateError
 
 #: Fetched at once for one partition, and, of all partitions together, as far as LEAST_FETCH_BYTES for each allow. Unpacked, small records

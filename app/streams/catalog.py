@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from app import metrics
 from app.domain.catalog import NEVER_MS, CatalogProduct
 from app.domain.catalog_fold import catalog_product
-from app.engine.recovery import changelog_reader
+from app.engine.changelog_reader import changelog_reader
 from app.engine.store import HIDDEN_PREFIX
 from app.engine.table import DECODED_FACTOR, OBJECT_BYTES
 from app.streams.catalog_database import CatalogDatabase, Place

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from faust.types import TP
 
-from app.engine.recovery import changelog_reader
+from app.engine.changelog_reader import changelog_reader
 from app.engine.table import OWNER_KEY
 from app.errors import FencedError, StateError
 from tests.e2e.engine_worlds import client_of, make_topics, own_name

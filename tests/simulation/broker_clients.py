@@ -80,7 +80,7 @@ class SimWriter:
         if self._kept:
             kept, self._kept = self._kept, {}
             await self._write_all(kept)
-        return Appended(first, len(batch), 0)
+        return Appended(first, len(batch), world.logs[topic, partition].records[first][2])
 
     async def write_all(self, outputs: Mapping[tuple[str, int], list[KeyValue]]) -> None:
         if self._process.flaws.outputs_follow_the_changelog:

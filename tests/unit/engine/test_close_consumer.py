@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from app.engine.recovery import close_consumer
+from app.engine.changelog_reader import close_consumer
 from app.errors import StateError
 
 

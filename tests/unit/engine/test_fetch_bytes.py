@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.engine import recovery, source
+from app.engine import changelog_reader, source
 
 
-@pytest.mark.parametrize("reader", [source, recovery])
+@pytest.mark.parametrize("reader", [source, changelog_reader])
 def test_few_partitions_are_fetched_in_large_pieces_and_many_in_small_ones(reader: source) -> None:  # type: ignore[valid-type]  # a module
     assert reader.fetch_bytes(1) == reader.FETCH_BYTES
     for partitions in (2, 20, 40, 160):

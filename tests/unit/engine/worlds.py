@@ -34,6 +34,7 @@ class DictDatabase:
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
         self.offset: int | None = None
+        self.made_at_ms: int | None = None
 
     def get(self, key: bytes) -> bytes | None:
         return self.values.get(key)
@@ -44,7 +45,7 @@ class DictDatabase:
                 self.values.pop(key, None)
             else:
                 self.values[key] = value
-        self.offset = changelog_offset
+        self.offset, self.made_at_ms = changelog_offset, made_at_ms
 
     def items(self, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted((k, v) for k, v in self.values.items() if not k.startswith(HIDDEN_PREFIX) and k >= first))
