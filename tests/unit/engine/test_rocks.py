@@ -258,6 +258,17 @@ def test_what_is_no_database_is_replaced_by_an_empty_one(what: str, tmp_path: Pa
     rocks.close()
 
 
+def test_what_is_used_after_it_was_closed_says_so_in_words(tmp_path: Path) -> None:
+    """A worker that stops for a full disk has units on their way: what ends it is the disk, not an attribute of None."""
+    rocks = opened(tmp_path / "t-0.db")
+    rocks.close()
+    batch = rocksdict.WriteBatch(raw_mode=True)
+    batch.put(b"k", b"1")
+    for use in (lambda: rocks.write(batch), lambda: rocks.get(b"k"), lambda: next(rocks.scan())):
+        with pytest.raises(StateError, match="t-0.db is closed"):
+            use()
+
+
 def test_a_lock_that_a_dead_process_left_is_nobodys(tmp_path: Path) -> None:
     rocks = opened(tmp_path / "t-0.db")
     batch = rocksdict.WriteBatch(raw_mode=True)
@@ -287,7 +298,7 @@ def test_what_another_process_has_open_is_not_touched(tmp_path: Path) -> None:
     database.close()
 
 
-@pytest.mark.parametrize(("raw", "said"), [(None, "missing"), (b"a lot", "b'a lot'"), (b"-7", "b'-7'"), (b"", "b''")])
+@pytest.mark.parametrize(("raw", "said"), [(None, "missing"), (b"a lot", "b'a lot'"), (b"17 and more", "b'17 and more'"), (b"1 2 3", "b'1 2 3'"), (b"-7", "b'-7'"), (b"", "b''")])
 def test_a_database_whose_offset_means_nothing_begins_anew(
     raw: bytes | None, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
