@@ -178,9 +178,7 @@ class Rocks:
                 return "writes are missing before the last that is in it: a file of its log, or the list of its files, was cut or lost"
 
     def _found(self, exc: Exception) -> NoReturn:
-        """An operation failed: since this is closed already, as where a worker stops for another reason; for damage; or for a reason that is
-        its caller's.
-        """
+        """An operation failed: since this is closed, as where a worker stops for another reason; for damage; or for its caller's reason."""
         if self._db is None:
             raise StateError(f"{self.path} is closed: this worker stops, and the log of before says why") from exc
         message = str(exc)

@@ -265,7 +265,7 @@ def test_what_is_used_after_it_was_closed_says_so_in_words(tmp_path: Path) -> No
     batch = rocksdict.WriteBatch(raw_mode=True)
     batch.put(b"k", b"1")
     for use in (lambda: rocks.write(batch), lambda: rocks.get(b"k"), lambda: next(rocks.scan())):
-        with pytest.raises(StateError, match="t-0.db is closed"):
+        with pytest.raises(StateError, match=r"t-0\.db is closed"):
             use()
 
 
@@ -298,7 +298,13 @@ def test_what_another_process_has_open_is_not_touched(tmp_path: Path) -> None:
     database.close()
 
 
-@pytest.mark.parametrize(("raw", "said"), [(None, "missing"), (b"a lot", "b'a lot'"), (b"17 and more", "b'17 and more'"), (b"1 2 3", "b'1 2 3'"), (b"-7", "b'-7'"), (b"", "b''")])
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (None, "missing"), (b"a lot", "b'a lot'"), (b"17 and more", "b'17 and more'"), (b"1 2 3", "b'1 2 3'"), (b"-7", "b'-7'"),
+        (b"", "b''"),
+    ],
+)  # fmt: skip
 def test_a_database_whose_offset_means_nothing_begins_anew(
     raw: bytes | None, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
