@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import accumulate
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from itertools import accumulate, chain
+from operator import attrgetter
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from faust.types import TP
 
 from app.engine.batch import BatchMessage
@@ -79,7 +80,7 @@ class SourceReader:
         self._began: dict[TP, tuple[int, int]] = {}
         self._room = asyncio.Event()
         self._consumer = aiokafka.AIOKafkaConsumer(
-            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
+            **client, group_id=None, enable_auto_commit=False, auto_offset_reset="none", isolation_level="read_uncommitted",
             max_partition_fetch_bytes=fetch_bytes(len(positions)), fetch_max_bytes=ANSWER_BYTES,
         )
         self._idle_wait_ms = self._consumer._fetch_max_wait_ms
@@ -165,7 +166,7 @@ class SourceReader:
                 wait_ms = 1000
             for place, records in got.items():
                 tp = TP(place.topic, place.partition)
-                self._bytes[tp] += sum(map(_size, records))
+                self._bytes[tp] += bytes_of(records)
                 if left := self._fetched[tp]:
                     records = left[self._taken[tp] :] + records
                 self._fetched[tp], self._taken[tp] = records, 0
@@ -176,12 +177,13 @@ class SourceReader:
 
     async def _next(self, wait_ms: int) -> dict[aiokafka.TopicPartition, list[Any]]:
         try:
-            return await self._consumer.getmany(timeout_ms=wait_ms)
+            got: dict[aiokafka.TopicPartition, list[list[Any]]] = await self._consumer.getmany(timeout_ms=wait_ms)  # see _Unwrapped
         except OffsetOutOfRangeError as exc:
             raise StateError(
                 f"records at {exc.args} are gone from the log, though they were not applied: retention deleted them. "
                 "Raise the topic's retention.ms; to accept the loss, move the group's committed offset to the log's start."
             ) from exc
+        return {place: list(chain.from_iterable(batches)) for place, batches in got.items()}
 
     def _let_linger(self, enough_bytes: int, wait_ms: int) -> None:
         # aiokafka has no call for it, and reads both for every request.
@@ -205,11 +207,13 @@ class SourceReader:
         """A partition's next batch."""
         records, start = self._fetched[tp], self._taken[tp]
         chunk = records[start : start + self._batch_max_records]
-        sizes = list(accumulate(map(_size, chunk)))
-        if sizes[-1] > BATCH_BYTES:
-            chunk = chunk[: bisect_left(sizes, BATCH_BYTES) + 1]
+        size = self._bytes[tp] if len(chunk) == len(records) - start else bytes_of(chunk)
+        if size > BATCH_BYTES:
+            sizes = list(accumulate(bytes_of((record,)) for record in chunk))
+            last = bisect_left(sizes, BATCH_BYTES)
+            chunk, size = chunk[: last + 1], sizes[last]
         end = start + len(chunk)
-        self._bytes[tp] -= sizes[len(chunk) - 1]
+        self._bytes[tp] -= size
         if end == len(records):
             self._fetched[tp], self._taken[tp] = [], 0
         else:
@@ -227,18 +231,44 @@ class SourceReader:
 
 
 class _Unwrapped(OrderedDict[Any, Any]):
-    """What aiokafka's fetcher has fetched. It would make an object of eleven attributes of each record; the record itself has what agents
-    ask for: offset, timestamp, key and value.
+    """What aiokafka's fetcher has fetched. It would make an object of eleven attributes of each record, one by one; the record itself has
+    what agents ask for: offset, timestamp, key and value. So what is asked for here are lists of records, one for each batch of the log.
     """
 
     def __setitem__(self, place: Any, fetched: Any) -> None:
         if (records := getattr(fetched, "_partition_records", None)) is not None:
-            records._consumer_record = _as_it_is
+            fetched._partition_records = WholeBatches(
+                records._records, records.next_fetch_offset, records._check_crcs, f"{place.topic}/{place.partition}"
+            )
         super().__setitem__(place, fetched)
 
 
-def _as_it_is(_: Any, record: Any) -> Any:
-    return record
+class WholeBatches:
+    """The batches of one fetched partition, as lists of the records from ``next_fetch_offset`` on, which grows with each. Like aiokafka's
+    PartitionRecords, for a reader of all that is in the log.
+
+    Raises CorruptRecordException at a batch whose checksum is another.
+    """
+
+    def __init__(self, unread: Any, next_fetch_offset: int, check_crcs: bool, place: str) -> None:
+        self._unread = unread
+        self.next_fetch_offset = next_fetch_offset
+        self._check_crcs = check_crcs
+        self._place = place
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        while self._unread.has_next():
+            batch = self._unread.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise CorruptRecordException(f"a batch of {self._place} has another checksum than its records")
+            if not batch.is_control_batch:
+                records = list(batch)
+                if records and records[0].offset < self.next_fetch_offset:  # a broker sends the whole batch that the offset is in
+                    records = [record for record in records if record.offset >= self.next_fetch_offset]
+                if records:
+                    yield records
+            # Not the last record's: what compaction removed behind it would be fetched again for ever.
+            self.next_fetch_offset = max(self.next_fetch_offset, batch.next_offset)
 
 
 def fetch_bytes(partitions: int) -> int:
@@ -246,5 +276,9 @@ def fetch_bytes(partitions: int) -> int:
     return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, READ_AHEAD_BYTES // max(1, partitions)))
 
 
-def _size(record: Any) -> int:
-    return len(record.value or b"")
+_value_of = attrgetter("value")
+
+
+def bytes_of(records: Iterable[Any]) -> int:
+    """Of all their values. Without a step of Python's for each record."""
+    return sum(map(len, filter(None, map(_value_of, records))))
