@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from faust.serializers.schemas import Schema
 from faust.types import TP, ConsumerMessage
+
+_value_of = attrgetter("value")
 
 
 class BatchMessage(ConsumerMessage):
@@ -44,3 +47,8 @@ class BatchSchema(Schema):
             return create_event(None, message.records, None, message)
 
         return decode
+
+
+def bytes_of(records: Iterable[Any]) -> int:
+    """Of all their values, without a step of Python's for each record."""
+    return sum(map(len, filter(None, map(_value_of, records))))

@@ -13,16 +13,15 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import accumulate, chain
-from operator import attrgetter
 from typing import Any
 
 import aiokafka
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from faust.types import TP
 
-from app.engine.batch import BatchMessage
+from app.engine.batch import BatchMessage, bytes_of
 from app.engine.changelog_reader import close_consumer
 from app.errors import StateError
 
@@ -140,7 +139,7 @@ class SourceReader:
         consumer.assign([aiokafka.TopicPartition(tp.topic, tp.partition) for tp in self._positions])
         try:
             await consumer.start()
-            consumer._fetcher._records = _Unwrapped(consumer._fetcher._records)
+            consumer._fetcher._records = Unwrapped(consumer._fetcher._records)
             for tp, position in self._positions.items():
                 consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), position)
             tasks = {asyncio.create_task(self._fetch()), asyncio.create_task(self._hand_out())}
@@ -177,7 +176,7 @@ class SourceReader:
 
     async def _next(self, wait_ms: int) -> dict[aiokafka.TopicPartition, list[Any]]:
         try:
-            got: dict[aiokafka.TopicPartition, list[list[Any]]] = await self._consumer.getmany(timeout_ms=wait_ms)  # see _Unwrapped
+            got: dict[aiokafka.TopicPartition, list[list[Any]]] = await self._consumer.getmany(timeout_ms=wait_ms)  # see Unwrapped
         except OffsetOutOfRangeError as exc:
             raise StateError(
                 f"records at {exc.args} are gone from the log, though they were not applied: retention deleted them. "
@@ -230,7 +229,7 @@ class SourceReader:
         return self.waiting(tp) >= BATCHES_AHEAD * self._batch_max_records or self._bytes[tp] >= BATCHES_AHEAD * BATCH_BYTES
 
 
-class _Unwrapped(OrderedDict[Any, Any]):
+class Unwrapped(OrderedDict[Any, Any]):
     """What aiokafka's fetcher has fetched. It would make an object of eleven attributes of each record, one by one; the record itself has
     what agents ask for: offset, timestamp, key and value. So what is asked for here are lists of records, one for each batch of the log.
     """
@@ -240,6 +239,7 @@ class _Unwrapped(OrderedDict[Any, Any]):
             fetched._partition_records = WholeBatches(
                 records._records, records.next_fetch_offset, records._check_crcs, f"{place.topic}/{place.partition}"
             )
+            records._records_iterator = None  # or the two would keep each other, and all that was fetched
         super().__setitem__(place, fetched)
 
 
@@ -274,11 +274,3 @@ class WholeBatches:
 def fetch_bytes(partitions: int) -> int:
     """What a fetch may bring of each of so many partitions, so that all that is fetched has a bound."""
     return max(LEAST_FETCH_BYTES, min(FETCH_BYTES, READ_AHEAD_BYTES // max(1, partitions)))
-
-
-_value_of = attrgetter("value")
-
-
-def bytes_of(records: Iterable[Any]) -> int:
-    """Of all their values. Without a step of Python's for each record."""
-    return sum(map(len, filter(None, map(_value_of, records))))

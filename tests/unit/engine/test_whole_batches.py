@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import chain
 from typing import Any
+from weakref import ref
 
 import aiokafka
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from app.engine.source import WholeBatches
+from app.engine.source import Unwrapped, WholeBatches
 
 PLACE = aiokafka.TopicPartition("events", 3)
 IS_CONTROL = 0x20
@@ -64,6 +66,21 @@ def test_what_compaction_took_from_the_end_of_a_batch_is_passed() -> None:
     ours, theirs = both(bytes(resealed(batch)), 0)
     assert [record.offset for record in chain.from_iterable(ours)] == [record.offset for record in theirs] == [0, 1]
     assert ours.next_fetch_offset == theirs.next_fetch_offset == 8
+
+
+def test_what_was_fetched_is_freed_as_soon_as_it_is_read() -> None:
+    fetched = Unwrapped()
+    theirs = PartitionRecords(PLACE, MemoryRecords(bytes(a_batch(0, [0, 1]))), [], 0, None, None, True, 0)
+    fetched[PLACE] = FetchResult(PLACE, assignment=None, partition_records=theirs, backoff=0)
+    assert [[record.offset for record in batch] for batch in fetched[PLACE]._partition_records] == [[0, 1]]
+
+    is_there = ref(theirs)
+    gc.disable()
+    try:
+        del fetched[PLACE], theirs
+        assert is_there() is None
+    finally:
+        gc.enable()
 
 
 def test_a_damaged_batch_is_not_read() -> None:
