@@ -11,10 +11,13 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import length_hint
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from app import metrics
+from app.engine.batch import bytes_of
 from app.engine.fence import Writer
 from app.engine.table import PartitionState, Table
 from app.errors import NotOwnedError
@@ -23,6 +26,10 @@ T = TypeVar("T")
 
 #: Values and outputs of units that wait to be written; beyond it there may be one more unit of each agent, ranking and outbox write.
 MAX_UNWRITTEN_BYTES = 64 * 1024**2
+#: Records that a unit hands out between two looks at what it changed and at the clock, and bytes of their values: many changes may be in
+#: a large one.
+RUN_RECORDS, RUN_BYTES = 16, 16 << 10
+
 
 class Unit(Generic[T]):
     """One atomic step of one partition: what an agent reads from, changes and emits.
@@ -35,7 +42,8 @@ class Unit(Generic[T]):
     """
 
     __slots__ = (
-        "_clock", "_limit_bytes", "_position", "_records", "_until", "done", "holds", "outputs", "partition", "replayed", "state", "topic",
+        "_clock", "_limit_bytes", "_position", "_records", "_run", "_until",
+        "done", "holds", "outputs", "partition", "replayed", "state", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -58,19 +66,38 @@ class Unit(Generic[T]):
         self.holds: list[asyncio.Future[Any]] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._records = records
+        #: How far the runs go that were handed out, and the rest of the last one.
         self._position = 0
+        self._run: Iterator[Any] = iter(())
         self._limit_bytes = limit_bytes
         self._until = until
         self._clock = clock
 
     def records(self) -> Iterator[Any]:
-        state, limit, until, clock = self.state, self._limit_bytes, self._until, self._clock
-        for record in self._records:
-            if self._position and (state.dirty_bytes > limit or clock() > until):
+        return chain.from_iterable(self._runs())
+
+    def _runs(self) -> Iterator[Iterator[Any]]:
+        """Each is at most as long as all before it, and one record where half of the bytes or of the time is used up: records that are
+        like those before them do not lead beyond the bounds by more than one.
+        """
+        state, records, limit, until, clock = self.state, self._records, self._limit_bytes, self._until, self._clock
+        half_time, length = (clock() + until) / 2, 1
+        while self._position < len(records):
+            now = clock()
+            if self._position and (state.dirty_bytes > limit or now > until):
                 return
-            self._position += 1
-            state.dirty_bytes += len(record.value or b"")  # what it may add to an object that is changed already
-            yield record
+            if state.dirty_bytes * 2 > limit or now > half_time:
+                length = 1
+            run = records[self._position : self._position + length]
+            size = bytes_of(run)
+            if size > RUN_BYTES:
+                run, length = run[:1], 1
+                size = bytes_of(run)
+            self._position += len(run)
+            state.dirty_bytes += size  # what they may add to objects that are changed already
+            self._run = iter(run)
+            yield self._run
+            length = min(2 * length, RUN_RECORDS)
 
     def emit(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
         """Append a record elsewhere, before the marks of this unit are written. It may be appended again after a crash."""
@@ -83,7 +110,7 @@ class Unit(Generic[T]):
     @property
     def taken(self) -> int:
         """Records handed out."""
-        return self._position
+        return self._position - length_hint(self._run)
 
 
 class Unwritten:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.commit import Unit, apply_records, split_at
+from app.engine.commit import RUN_BYTES, RUN_RECORDS, Unit, apply_records, split_at
 from app.engine.table import DECODED_FACTOR, MARK_PREFIX, MAX_WEAR, OBJECT_BYTES
 from tests.unit.engine.worlds import HIDDEN, DictDatabase, Record, add, feed, state_over
 
@@ -266,6 +267,39 @@ async def test_a_step_takes_a_record_however_long_it_takes_and_the_mark_moves_wi
     for _ in apply_records(state, "source", records, look, lambda _: None, 1 << 20, step_seconds=0.015, clock=lambda: now[0]):
         marks.append(state.applied(b"source"))
     assert marks == [1, 2, 3], "a batch that is broken off between two steps goes on where it was"
+
+
+async def test_what_a_unit_changed_and_the_clock_are_looked_at_for_some_records_together() -> None:
+    looks, taken = [0.0], list[int]()
+
+    def clock() -> float:
+        looks.append(looks[-1])
+        return 0.0
+
+    unit: Unit[Any] = Unit(state_over(DictDatabase()), "source", [Record(n, b"a", b"1") for n in range(320)], (), 1 << 20, 1.0, clock)
+    for record in unit.records():
+        taken.append(record.offset)
+        assert unit.taken == len(taken)
+    assert taken == list(range(320))
+    assert len(looks) <= 320 / RUN_RECORDS + 8
+
+
+@pytest.mark.parametrize("size", [1, 30, 300, 20_000])
+@pytest.mark.parametrize("half", ["bytes", "time"])
+async def test_records_like_those_before_them_lead_beyond_a_bound_by_no_more_than_one(half: str, size: int) -> None:
+    state, now = state_over(DictDatabase()), [0.0]
+    limit, until = (100 * size, math.inf) if half == "bytes" else (1 << 40, 100.5)
+    unit: Unit[Any] = Unit(state, "source", [Record(n, b"a", bytes(size)) for n in range(500)], (), limit, until, lambda: now[0])
+    for _ in unit.records():
+        now[0] += 1.0
+    assert unit.taken == 101
+
+
+async def test_large_records_are_taken_one_at_a_time() -> None:
+    state = state_over(DictDatabase())
+    unit: Unit[Any] = Unit(state, "source", [Record(n, b"a", bytes(RUN_BYTES)) for n in range(50)], (), 1 << 40)
+    for _ in unit.records():
+        assert state.dirty_bytes == unit.taken * RUN_BYTES
 
 
 async def test_an_agent_that_takes_nothing_is_a_bug_and_said_to_be_one() -> None:
