@@ -6,6 +6,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import faust
@@ -117,15 +118,17 @@ class PartitionState(Generic[T]):
 
     def obtain(self, key: bytes) -> T:
         """The object, made if it is not there, and part of the current unit."""
+        found = self._dirty.get(key)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
         found = self._young.get(key)
         if found is None:
             found = self.get(key)
             if found is None:
                 found = self._codec_of(key).new(key)
                 self._keep(key, found)
-        if self._dirty.get(key) is None:
-            self._dirty[key] = found
-            self.dirty_bytes += self._sizes.get(key, 256)
+        self._dirty[key] = found
+        self.dirty_bytes += self._sizes.get(key, 256)
         return found
 
     def delete(self, key: bytes) -> None:
@@ -156,30 +159,14 @@ class PartitionState(Generic[T]):
         self.dirty_bytes = 0
         if not self.changed:
             return {}
-        changes: dict[bytes, bytes | None] = {}
-        codec, hidden, sizes, wear = self._codec, self._hidden, self._sizes, self._wear
-        encode, wears = codec.encode, codec.wears
-        grown = 0
-        for key, value in self._dirty.items():
-            if value is None:
-                changes[key] = None
-            else:
-                raw = hidden[key].encode(value) if key in hidden else encode(value)
-                changes[key] = raw
-                size = len(raw)
-                grown += size - sizes.get(key, 0)
-                sizes[key] = size
-                if not (hidden[key].wears if key in hidden else wears):
-                    continue
-                worn = wear.get(key, 0) + 1
-                if worn < MAX_WEAR:
-                    wear[key] = worn
-                    self._young_bytes += WEAR_BYTES
-                else:
-                    wear.pop(key, None)
-                    self._old.pop(key, None)
-                    if self._young.pop(key, None) is not None:
-                        self._young_bytes -= codec.object_bytes + codec.decoded_factor * size + MAX_WEAR * WEAR_BYTES
+        codec, hidden, objects = self._codec, self._hidden, self._dirty
+        changes: dict[bytes, bytes | None] = {key: None for key, value in objects.items() if value is None}
+        apart = [key for key in hidden if objects.get(key) is not None]
+        if changes or apart:
+            objects = {key: value for key, value in objects.items() if not (value is None or key in hidden)}
+        grown = self._encode(codec, objects, changes)
+        for key in apart:
+            grown += self._encode(hidden[key], {key: self._dirty[key]}, changes)
         for source in self._marked:
             changes[MARK_PREFIX + source] = _U64.pack(self._applied[source])
         self._dirty = {}
@@ -189,6 +176,32 @@ class PartitionState(Generic[T]):
         if self._young_bytes > self.cache_bytes // 2:
             self._age()
         return changes
+
+    def _encode(self, codec: Codec[Any], objects: dict[bytes, Any], changes: dict[bytes, bytes | None]) -> int:
+        """Put the objects' bytes into ``changes``; by how many bytes all have grown."""
+        sizes = self._sizes
+        encoded = list(map(codec.encode, objects.values()))
+        new_sizes = list(map(len, encoded))
+        grown = sum(new_sizes) - sum(map(sizes.get, objects, repeat(0)))
+        sizes.update(zip(objects, new_sizes, strict=True))
+        changes.update(zip(objects, encoded, strict=True))
+        if codec.wears:
+            for key, size in zip(objects, new_sizes, strict=True):
+                self._wear_out(key, size)
+        return grown
+
+    def _wear_out(self, key: bytes, size: int) -> None:
+        """The object was changed once more: at MAX_WEAR, it is decoded afresh when it is asked for again."""
+        wear, codec = self._wear, self._codec
+        worn = wear.get(key, 0) + 1
+        if worn < MAX_WEAR:
+            wear[key] = worn
+            self._young_bytes += WEAR_BYTES
+        else:
+            wear.pop(key, None)
+            self._old.pop(key, None)
+            if self._young.pop(key, None) is not None:
+                self._young_bytes -= codec.object_bytes + codec.decoded_factor * size + MAX_WEAR * WEAR_BYTES
 
     def written(self, changes: dict[bytes, bytes | None], changelog_offset: int, made_at_ms: int | None = None) -> None:
         """The changelog has them: so may the database. ``made_at_ms``: when, as the changelog says."""
