@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.commit import RUN_BYTES, RUN_RECORDS, Unit, apply_records, split_at
-from app.engine.table import DECODED_FACTOR, MARK_PREFIX, MAX_WEAR, OBJECT_BYTES
+from app.engine.table import DECODED_FACTOR, MARK_PREFIX, MAX_WEAR, OBJECT_BYTES, WEAR_BYTES, Codec, PartitionState
 from tests.unit.engine.worlds import HIDDEN, DictDatabase, Record, add, feed, state_over
 
 keys = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"])
@@ -267,6 +267,26 @@ async def test_a_step_takes_a_record_however_long_it_takes_and_the_mark_moves_wi
     for _ in apply_records(state, "source", records, look, lambda _: None, 1 << 20, step_seconds=0.015, clock=lambda: now[0]):
         marks.append(state.applied(b"source"))
     assert marks == [1, 2, 3], "a batch that is broken off between two steps goes on where it was"
+
+
+async def test_what_objects_take_is_counted_with_what_they_grew_by_the_hidden_ones_too() -> None:
+    state = state_over(DictDatabase())
+    for key in (b"a", HIDDEN):
+        before = state.kept_bytes
+        state.obtain(key).added[:] = [10**40]
+        size = len(state.take_changes()[key] or b"")
+        assert size > 40
+        assert state.kept_bytes == before + OBJECT_BYTES + DECODED_FACTOR * size + WEAR_BYTES
+
+
+async def test_objects_that_do_not_wear_are_kept_however_often_they_change() -> None:
+    codec = Codec[bytearray](bytearray, bytes, lambda _: bytearray(1), wears=False)
+    state = PartitionState(0, DictDatabase(), codec, {}, 1 << 30)  # type: ignore[arg-type]  # DictDatabase stands in
+    first = state.obtain(b"a")
+    for _ in range(2 * MAX_WEAR):
+        assert state.obtain(b"a") is first
+        assert state.take_changes() == {b"a": b"\0"}
+    assert state.kept_bytes == OBJECT_BYTES + DECODED_FACTOR
 
 
 async def test_what_a_unit_changed_and_the_clock_are_looked_at_for_some_records_together() -> None:
