@@ -113,10 +113,11 @@ def _titles_of(catalog: Catalog) -> Callable[[str], str]:
 
 
 def _reason_json(reason: Reason, cause: str) -> bytes:
-    return orjson.dumps({
+    made = orjson.dumps({
         "kind": REASON_NAMES.get(reason.kind, OTHER_REASON), "because_of": reason.because_of or None, "times_seen": reason.times_seen,
         "text": reason_text(reason, lambda _: cause),
     })
+    return b"%b" % made  # orjson leaves its bytes in the 4 kB that it wrote them into, and this one stays
 
 
 def _about(product_id: str, product: CatalogProduct | None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from random import Random
 
 import pytest
@@ -131,3 +132,19 @@ def test_no_more_pieces_are_kept_than_it_says():
 @compiled
 def test_an_extension_of_other_sources_is_not_used():
     assert COMPILED.INTERFACE == INTERFACE
+
+
+@pytest.mark.parametrize("catalog", [NO_CATALOG, CATALOG], ids=["without a catalog", "with one"])
+def test_a_piece_that_is_kept_takes_little_more_than_its_bytes(catalog):
+    """What orjson returns takes 4 kB, however short it is."""
+    for pieces in (module._plain, module._titled):
+        pieces.clear()
+    tracemalloc.start()
+    for number in range(500):
+        update = RecommendationUpdate()
+        update.recommendations.add(product_id="p").reason.because_of = f"cause {number}"
+        list_json(update, catalog)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(module._plain) + len(module._titled) == 500
+    assert taken < 500 * 1_000
