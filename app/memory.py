@@ -12,6 +12,7 @@ from app.delivery.jobs import MAX_PEOPLE
 from app.delivery.lane import MAX_USERS
 from app.delivery.pace import CLAIMS_PER_REQUEST, REQUESTS_AHEAD
 from app.destinations import JobBased, destination_of
+from app.destinations.list_json import MAX_PIECES
 from app.domain.held_profile import MAX_MESSAGES
 from app.engine import changelog_reader, source
 from app.engine.app import MAX_UNDECIDED, ROOM
@@ -34,6 +35,8 @@ _UNPACKED = 6
 _BATCH, _DIRTY_USER, _LANE_USER, _CLAIM, _NAME = 1_500, 400, 300, 2_000, 250
 #: Of a profile that was read: twice what one takes with a hundred products in its history.
 _MESSAGE = 30_000
+#: Of a kept piece of JSON, with its key and their places: a reason's, with and without titles, or a product's.
+_PIECE, _KINDS_OF_PIECES = 600, 3
 #: Of a connection: what aiohttp reads ahead, and a request's headers.
 _CONNECTION = 150_000
 #: The interpreter and what is imported, before anything is done (measured).
@@ -75,6 +78,10 @@ def bounds_of(settings: Settings, partitions: int) -> list[Bound]:
         ),
         Bound("catalog, shares and destinations read ahead", 2 * (CATALOG_BYTES + 2 * BROADCAST_BYTES), "the same"),
         Bound("the catalog's decoded products", worker.catalog_cache_products * BYTES_A_PRODUCT, "the disk is asked"),
+        Bound(
+            "pieces of lists as JSON", _KINDS_OF_PIECES * MAX_PIECES * _PIECE,
+            "all of a kind are forgotten; those that recur are made again",
+        ),
         Bound(
             "users who wait for their ranking", MAX_DIRTY_USERS * partitions * _DIRTY_USER,
             "the partition's events and answers are not read",
