@@ -248,6 +248,7 @@ class Committer:
         while True:
             units: list[Unit[Any]] = []
             size = 0
+            group: _Group | None = None  # what was written is not kept until there is more
             try:
                 if not self._closed and self._open and self._complete and not self._halted:
                     self._close_group()
@@ -272,9 +273,7 @@ class Committer:
                 if size:
                     self._unwritten.remove(size)
             self.written += 1
-            for unit in units:
-                if not unit.done.done():
-                    unit.done.set_result(None)
+            _tell(units)
             if not (self._open or self._closed):
                 self._idle.set()
 
@@ -304,6 +303,13 @@ class _Group(NamedTuple):
         size = sum(map(len, filter(None, changes.values())))
         size += sum(len(value) for records in outputs.values() for _, value in records if value)
         return cls(units, changes, outputs, size)
+
+
+def _tell(units: list[Unit[Any]]) -> None:
+    """Whoever waits for them."""
+    for unit in units:
+        if not unit.done.done():
+            unit.done.set_result(None)
 
 
 def _outputs(units: list[Unit[Any]]) -> dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -325,3 +326,22 @@ async def test_what_is_given_up_or_fails_makes_room(fail_at: int | None) -> None
     await world.committer.stop()
     assert world.unwritten.bytes == 0
     await asyncio.wait_for(world.unwritten.room(), 5)
+
+
+async def test_what_was_written_is_not_kept_until_there_is_more() -> None:
+    """A committer that waits would hold thousands of records after a backlog."""
+
+    class Records(list[Any]):
+        """A list that can be asked whether it is still there."""
+
+    world = World()
+    records = Records()
+    unit: Unit[Any] = Unit(world.state, "events", records)
+    gone = weakref.ref(records)
+    world.state.obtain(b"a").added.append(1)
+    world.committer.submit(unit)
+    del unit, records
+    await world.committer.drain()
+    await asyncio.sleep(0)
+    assert gone() is None
+    await world.committer.stop()
