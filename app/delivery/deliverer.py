@@ -46,6 +46,7 @@ class Deliverer:
         breakers: Mapping[str, Breaker] | None = None,
         connect: Callable[[Destination], Client] | None = None,
         max_users: int = MAX_USERS,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         """``render`` gives a user as they are now, with ``entry.update`` as it stands, or None: nothing is sent (unknown, no consent).
         ``may_tell``: whether it would give anything; it must be cheap, for it is asked of everyone in a request as that goes into the
@@ -53,12 +54,13 @@ class Deliverer:
         their ``breakers``, if somebody else looks after them.
 
         ``clock``: milliseconds since 1970. ``lease``: whether this worker may still act as owner of its partitions; asked right before each
-        request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. ``max_users`` may wait in each lane. Raises
-        SettingsError if there are more targets than ``settings.max_in_flight``.
+        request. ``connect`` makes a target's client; over HTTP unless a test says otherwise. ``max_users`` may wait in each lane.
+        ``is_busy``: whether what need not be durable at once should wait for company. Raises SettingsError if there are more targets than
+        ``settings.max_in_flight``.
         """
         if len(targets) > settings.max_in_flight:
             raise SettingsError([f"delivery.max_in_flight is {settings.max_in_flight}, below the number of targets ({len(targets)})"])
-        self._ledger = Ledger(store, self._begin)
+        self._ledger = Ledger(store, self._begin, is_busy)
         guard = Guard(settings.allow_networks)
         shares = divide(settings.max_in_flight, [target.limits.concurrency for target in targets])
         self._lines = [

@@ -2,6 +2,7 @@
 
 A write has a price of its own, whatever is in it (a request to the broker, a write to the database), so what need not be durable at once
 waits for company: the outcomes of requests, while others of the same partition are still awaited, but not for longer than LINGER_SECONDS.
+In a worker that is busy they wait for others in any case, all partitions until the same moments, so that one request takes them all.
 """
 
 from __future__ import annotations
@@ -61,11 +62,16 @@ class _Page:
 
 
 class Ledger:
-    """As many changes wait as there are turns in the lanes. ``spawn`` starts a task whose error ends delivery."""
+    """As many changes wait as there are turns in the lanes. ``spawn`` starts a task whose error ends delivery. ``is_busy``: whether
+    outcomes should wait although none is awaited.
+    """
 
-    def __init__(self, store: OutboxStore, spawn: Callable[[Coroutine[None, None, None]], object]) -> None:
+    def __init__(
+        self, store: OutboxStore, spawn: Callable[[Coroutine[None, None, None]], object], is_busy: Callable[[], bool] = lambda: False
+    ) -> None:
         self._store = store
         self._spawn = spawn
+        self._is_busy = is_busy
         self._pages: dict[int, _Page] = {}
         self._is_hasty = False
 
@@ -76,10 +82,13 @@ class Ledger:
         page = self._page(partition)
         page.waiting.append((changes, then))
         page.users += len(changes)
-        if not patient or not page.awaited or page.users >= MAX_USERS_PER_WRITE or self._is_hasty:
+        is_busy = self._is_busy()
+        if not patient or not (page.awaited or is_busy) or page.users >= MAX_USERS_PER_WRITE or self._is_hasty:
             self._write_soon(page)
         elif page.timer is None and not page.is_wanted:
-            page.timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._write_soon, page)
+            loop = asyncio.get_running_loop()
+            wait = LINGER_SECONDS - loop.time() % LINGER_SECONDS if is_busy else LINGER_SECONDS
+            page.timer = loop.call_later(wait, self._write_soon, page)
 
     def await_outcome(self, partition: int) -> None:
         """There will be an outcome: a patient record may wait for it."""
@@ -89,7 +98,7 @@ class Ledger:
         """It came, or it will not come. Its record, if it has one, follows before anything is awaited."""
         page = self._pages[partition]
         page.awaited -= 1
-        if not page.awaited and page.waiting:
+        if not page.awaited and page.waiting and not self._is_busy():
             self._write_soon(page)
 
     def hurry(self, partition: int) -> None:

@@ -22,6 +22,7 @@ from faust.types import TP
 from app import metrics
 from app.engine.assignor import EngineAssignor
 from app.engine.batch import BatchMessage, BatchSchema
+from app.engine.busyness import Busyness
 from app.engine.commit import Committer, Unit, Unwritten, apply_records
 from app.engine.fence import Writer
 from app.engine.recovery import Recovery
@@ -140,6 +141,8 @@ class EngineApp(faust.App):
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         #: For whatever takes long: an agent's step takes one by itself.
         self.turns = Turns()
+        #: Of the event loop.
+        self.busyness = Busyness()
         #: (table, partition) → who writes it, while it is owned.
         self.committers: dict[tuple[str, int], Committer] = {}
         #: What their units made and is not written.
@@ -315,6 +318,7 @@ class EngineApp(faust.App):
             linger_ms=self.options.fetch_linger_ms,
             deliver=self._deliver,
             has_room=self.has_room,
+            is_busy=self.is_busy,
         )
         try:
             await reader.run()
@@ -342,6 +346,10 @@ class EngineApp(faust.App):
     def _looked_at_the_disk(self) -> None:
         self._disk_timer = None
         self.room_made()
+
+    def is_busy(self) -> bool:
+        """Whether work that may wait for company should: many small units would cost more than they gain."""
+        return self.busyness.is_busy
 
     def room_made(self) -> None:
         """Something that kept a partition from being read has ended."""

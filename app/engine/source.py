@@ -5,7 +5,8 @@ rebalance, so no record of one assignment can be taken for one of another. A par
 units in flight), and is fetched only while little of it waits here, which bounds memory.
 
 While records come, the broker collects them for some milliseconds before it answers: what many events cause then comes as one batch for
-each partition, not as one for each event. It answers at once when much is there, and when nothing had come for a while.
+each partition, not as one for each event. It answers at once when much is there, and when nothing had come for a while. Whoever is busy
+(busyness.py) lets it collect for longer.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ BATCHES_AHEAD = 2
 ENOUGH_BYTES = 64 << 10
 #: With no more records than this left, a partition is at the end of its log: the age of what was handed out says nothing.
 FEW_RECORDS = 1_000
+#: By how much longer the broker may collect for a worker that is busy.
+BUSY_LINGERS = 2
 #: Records are on their way while a look of so long, in times of the linger, brings some.
 IDLE_AFTER_LINGERS = 6
 
@@ -61,6 +64,7 @@ class SourceReader:
         linger_ms: int,
         deliver: Callable[[BatchMessage], Awaitable[None]],
         has_room: Callable[[TP], bool],
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._positions = dict(positions)
         self._generation = generation
@@ -68,6 +72,7 @@ class SourceReader:
         self._linger_ms = linger_ms
         self._deliver = deliver
         self._has_room = has_room
+        self._is_busy = is_busy
         #: Records that were fetched, how many of them were handed out, and the bytes of the rest.
         self._fetched: dict[TP, list[Any]] = {tp: [] for tp in positions}
         self._taken = dict.fromkeys(positions, 0)
@@ -158,8 +163,9 @@ class SourceReader:
             # aiokafka sends the next request when this coroutine waits: how long it may linger, and for which partitions it asks, is
             # decided before.
             if got:
-                self._let_linger(ENOUGH_BYTES, self._linger_ms)
-                wait_ms = IDLE_AFTER_LINGERS * self._linger_ms
+                linger_ms = self._linger_ms * (BUSY_LINGERS if self._is_busy() else 1)
+                self._let_linger(ENOUGH_BYTES, linger_ms)
+                wait_ms = IDLE_AFTER_LINGERS * linger_ms
             else:
                 self._let_linger(1, self._idle_wait_ms)
                 wait_ms = 1000

@@ -25,6 +25,7 @@ from app.engine import Codec, EngineApp, Priority, Table, Unit
 from app.errors import NotOwnedError
 from app.settings import RankingSettings
 from app.streams.dirty_users import DirtyUsers, Round
+from app.streams.pace import next_moment
 from tidings.state.v1.outbox_pb2 import OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 
@@ -65,9 +66,11 @@ class RankUsers:
         message_of: Callable[[HeldProfile | None], Profile | None] = message_of,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
+        step_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """``delay_seconds``: how late the partition's events, and what follows from them, are applied. ``clock``: milliseconds since 1970;
-        ``monotonic``: seconds, what waits are measured by.
+        ``monotonic``: seconds, what waits are measured by. ``step_seconds``: rankings wait for moments so far apart, the same ones for all
+        partitions; 0: for none.
         """
         self._app = app
         self._profiles = profiles
@@ -82,6 +85,7 @@ class RankUsers:
         self._due = due
         self._clock = clock
         self._monotonic = monotonic
+        self._step_seconds = step_seconds
         #: By partition: who waits, and the round that is being ranked.
         self._dirty: dict[int, DirtyUsers] = {}
         self._ranking: dict[int, Round] = {}
@@ -129,8 +133,10 @@ class RankUsers:
                     wake.clear()
                     continue
                 patience = self._patience(partition)
-                waiting.span_seconds = SPAN * max(tick, patience)
-                if (left := round_.since + tick + patience - self._monotonic()) > 0:
+                step = self._step_seconds()
+                waiting.span_seconds = max(SPAN * max(tick, patience), step)
+                due = round_.since + tick + patience
+                if (left := (next_moment(due, step) if step else due) - self._monotonic()) > 0:
                     await asyncio.sleep(min(left, tick))
                     continue
                 self._ranking[partition] = waiting.take()

@@ -39,7 +39,7 @@ from app.streams.kafka_client import kafka_client
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan, TableOutboxStore
 from app.streams.ownership import Ownership
-from app.streams.pace import SourcePace, users_delay
+from app.streams.pace import BUSY_STEP_RECORDS, BUSY_STEP_SECONDS, SourcePace, users_delay
 from app.streams.publish_shares import Shares
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
@@ -139,6 +139,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         clock=_now_ms,
         lease=app.lease_is_good,
         settings=settings.delivery,
+        is_busy=app.is_busy,
     )
     ranker = RankUsers(
         app,
@@ -152,6 +153,7 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
         rank=recommender.rank,
         due=deliverer.due,
         message_of=message_of,
+        step_seconds=lambda: BUSY_STEP_SECONDS if app.is_busy() else 0.0,
     )
     app.batched_agent("fold_profiles", profiles, [names.events], FoldProfiles(names, partitions, ranker.dirty).apply)
     app.batched_agent("fold_items", items, [names.visits], FoldItems(names, partitions).apply)
@@ -185,6 +187,12 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     Ownership(deliverer, ranker, pending, held, ready).follow(app, names)
     pace = SourcePace(names.products, PRODUCTS_EVERY_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > PRODUCTS_BEHIND, app.room_made)
     app.may_read.append(pace.may_read)
+    # Nobody's view waits for these.
+    for topic in (names.visits, names.neighbours):
+        pace = SourcePace(
+            topic, BUSY_STEP_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > BUSY_STEP_RECORDS, app.room_made, is_needed=app.is_busy
+        )
+        app.may_read.append(pace.may_read)
     views = TableViews(
         app, profiles, items, neighbours, outbox, recommender,
         events_topic=names.events, visits_topic=names.visits,

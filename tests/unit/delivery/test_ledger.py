@@ -210,3 +210,29 @@ async def test_a_failed_write_is_its_tasks_error_and_the_partition_gets_no_other
         await bench.tasks[0]
     await asyncio.sleep(0.01)
     assert (bench.store.writes, bench.told) == ([(0, ["ann"])], [])
+
+
+async def test_in_a_busy_worker_outcomes_wait_for_others_and_all_partitions_are_written_at_one_moment() -> None:
+    loop, bench = asyncio.get_running_loop(), _Bench()
+    bench.ledger = Ledger(bench.store, bench._spawn, lambda: True)
+    await asyncio.sleep(LINGER_SECONDS * 1.1 - loop.time() % LINGER_SECONDS)  # a tenth after such a moment
+    for partition, user in ((0, "ann"), (1, "bob"), (0, "cat")):
+        bench.ledger.await_outcome(partition)
+        bench.ledger.outcome_came(partition)
+        bench.record(partition, user, patient=True)
+    await asyncio.sleep(LINGER_SECONDS * 0.2)
+    assert bench.store.writes == []
+    await asyncio.wait_for(until(lambda: len(bench.told) == 3), 5)
+    assert sorted(bench.store.writes) == [(0, ["ann", "cat"]), (1, ["bob"])]
+
+
+async def test_in_a_busy_worker_whoever_has_a_newer_list_does_not_wait_nor_does_a_claim() -> None:
+    bench = _Bench()
+    bench.ledger = Ledger(bench.store, bench._spawn, lambda: True)
+    bench.record(0, "ann", patient=True)
+    bench.ledger.hurry(0)
+    await bench.settled()
+    bench.record(1, "bob", patient=True)
+    bench.record(1, "cat")
+    await bench.settled()
+    assert bench.store.writes == [(0, ["ann"]), (1, ["bob", "cat"])]

@@ -7,7 +7,7 @@ import asyncio
 from faust.types import TP
 
 from app.settings import KafkaSettings
-from app.streams.pace import SourcePace, users_delay
+from app.streams.pace import SourcePace, next_moment, users_delay
 from app.streams.topics import TopicNames
 
 NAMES = TopicNames.of(KafkaSettings())
@@ -76,3 +76,35 @@ def test_lists_are_as_late_as_the_latest_of_what_they_are_made_of() -> None:
     assert (delay(0), delay(1)) == (3.0, 3.0), "an item's visitors are everywhere"
     delays[NAMES.visits, 7] = 9.0
     assert delay(0) == 3.0, "that one is another worker's"
+
+
+async def test_all_partitions_may_be_read_again_at_the_same_moment() -> None:
+    paced, early, late = Paced(), TP("products", 0), TP("products", 1)
+    paced.now = 7.001
+    assert paced.pace.may_read(early)
+    paced.now = 7.04
+    assert paced.pace.may_read(late)
+    assert not paced.pace.may_read(early)
+    paced.now = 7.0501
+    assert paced.pace.may_read(early)
+    assert paced.pace.may_read(late)
+
+
+async def test_where_no_pace_is_needed_nobody_waits() -> None:
+    paced, place = Paced(), TP("products", 0)
+    is_needed = True
+    paced.pace = SourcePace("products", 0.05, paced.behind.__contains__, paced._look, lambda: paced.now, lambda: is_needed)
+    assert paced.pace.may_read(place)
+    assert not paced.pace.may_read(place)
+    is_needed = False
+    assert all(paced.pace.may_read(place) for _ in range(3))
+
+
+def test_the_next_moment_is_a_multiple_of_the_step_and_always_ahead() -> None:
+    assert next_moment(0.0, 0.5) == 0.5
+    assert next_moment(0.49, 0.5) == 0.5
+    assert next_moment(0.5, 0.5) == 1.0
+    moment = 81_234.567
+    for _ in range(10_000):
+        before, moment = moment, next_moment(moment, 0.04)
+        assert before < moment <= before + 0.0401
