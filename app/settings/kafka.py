@@ -53,7 +53,8 @@ class KafkaSettings(Section):
     commit_interval_seconds: float = Field(0.5, gt=0, le=60)
     #: How long the broker may hold a fetch that has nothing to give.
     fetch_max_wait_ms: int = Field(100, ge=5, le=5000)
-    #: How long it may collect what comes in, while records come, so that many events are applied and written together.
+    #: How long it may collect what comes in, while records come, so that many events are applied and written together. For a worker that
+    #: is busy, twice as long.
     fetch_linger_ms: int = Field(15, ge=1, le=1000)
     #: Go on against a broker without idempotence and producer ids (the embedded one), where a paused worker is not fenced.
     allow_unfenced: bool = False
