@@ -42,7 +42,7 @@ BATCHES_AHEAD = 2
 ENOUGH_BYTES = 64 << 10
 #: With no more records than this left, a partition is at the end of its log: the age of what was handed out says nothing.
 FEW_RECORDS = 1_000
-#: By how much longer the broker may collect for a worker that is busy.
+#: So many times the linger the broker may collect for a worker that is busy.
 BUSY_LINGERS = 2
 #: Records are on their way while a look of so long, in times of the linger, brings some.
 IDLE_AFTER_LINGERS = 6
@@ -92,6 +92,11 @@ class SourceReader:
     @property
     def partitions(self) -> list[TP]:
         return list(self._positions)
+
+    @property
+    def linger_ms(self) -> int:
+        """How long the broker may hold a fetch now, while something comes."""
+        return self._linger_ms * (BUSY_LINGERS if self._is_busy() else 1)
 
     def room_made(self) -> None:
         """A unit ended somewhere: look again."""
@@ -163,7 +168,7 @@ class SourceReader:
             # aiokafka sends the next request when this coroutine waits: how long it may linger, and for which partitions it asks, is
             # decided before.
             if got:
-                linger_ms = self._linger_ms * (BUSY_LINGERS if self._is_busy() else 1)
+                linger_ms = self.linger_ms
                 self._let_linger(ENOUGH_BYTES, linger_ms)
                 wait_ms = IDLE_AFTER_LINGERS * linger_ms
             else:
