@@ -132,8 +132,8 @@ class RankUsers:
                     await wake.wait()
                     wake.clear()
                     continue
-                patience = self._patience(partition)
                 step = self._step_seconds()
+                patience = self._patience(partition, step)
                 waiting.span_seconds = max(SPAN * max(tick, patience), step)
                 due = round_.since + tick + patience
                 if (left := (next_moment(due, step) if step else due) - self._monotonic()) > 0:
@@ -149,11 +149,13 @@ class RankUsers:
         except Exception as exc:
             self._app.fail(exc)
 
-    def _patience(self, partition: int) -> float:
-        """Seconds beyond the tick; none once the partition keeps up, or has as many dirty users as may wait."""
+    def _patience(self, partition: int, step: float) -> float:
+        """Seconds beyond the tick; none once the partition keeps up, or has as many dirty users as may wait. What waits for the moment at
+        which a busy worker handles it is not late.
+        """
         if not self.has_room(partition):
             return 0.0
-        return min(MAX_PATIENCE_SECONDS, PATIENCE * self._delay_seconds(partition))
+        return min(MAX_PATIENCE_SECONDS, PATIENCE * max(0.0, self._delay_seconds(partition) - step))
 
     async def _rank_all(self, partition: int, users: dict[bytes, int]) -> None:
         todo = iter(users.items())

@@ -187,12 +187,13 @@ def build(settings: Settings, *, advertised_url: str, fail: Callable[[BaseExcept
     Ownership(deliverer, ranker, pending, held, ready).follow(app, names)
     pace = SourcePace(names.products, PRODUCTS_EVERY_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > PRODUCTS_BEHIND, app.room_made)
     app.may_read.append(pace.may_read)
-    # Nobody's view waits for these.
-    for topic in (names.visits, names.neighbours):
-        pace = SourcePace(
-            topic, BUSY_STEP_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > BUSY_STEP_RECORDS, app.room_made, is_needed=app.is_busy
-        )
-        app.may_read.append(pace.may_read)
+    # No view waits for visits. What is answered to those of one moment comes together by itself: it need not wait once more, and a list is
+    # ranked again if it comes too late.
+    visits_pace = SourcePace(
+        names.visits, BUSY_STEP_SECONDS, lambda tp: app.lag(tp.topic, tp.partition) > BUSY_STEP_RECORDS, app.room_made,
+        is_needed=app.is_busy,
+    )
+    app.may_read.append(visits_pace.may_read)
     views = TableViews(
         app, profiles, items, neighbours, outbox, recommender,
         events_topic=names.events, visits_topic=names.visits,
