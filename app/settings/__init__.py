@@ -106,7 +106,7 @@ class WorkerSettings(Section):
 class RankingSettings(Section):
     """When and how long lists are made."""
 
-    #: The bound from a folded event to the ranking of its user; a busy worker takes up to 40 ms more, one that is behind still more.
+    #: The bound from a folded event to the ranking of its user; a busy worker takes up to 80 ms more, one that is behind still more.
     tick_ms: int = Field(100, ge=10, le=10_000)
     list_length: int = Field(20, ge=1, le=50)
     #: How often a partition publishes its share of the global models.

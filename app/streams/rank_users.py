@@ -134,8 +134,9 @@ class RankUsers:
                     continue
                 step = self._step_seconds()
                 patience = self._patience(partition, step)
-                waiting.span_seconds = max(SPAN * max(tick, patience), step)
-                due = round_.since + tick + patience
+                span = SPAN * max(tick, patience)
+                waiting.span_seconds = max(span, step)
+                due = round_.since + tick + patience + waiting.span_seconds - span  # the last of a round wait no less for it
                 if (left := (next_moment(due, step) if step else due) - self._monotonic()) > 0:
                     await asyncio.sleep(min(left, tick))
                     continue
