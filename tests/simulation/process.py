@@ -29,6 +29,7 @@ from app.streams.fold_profiles import PROFILES, SHARE, SHARE_KEY, FoldProfiles
 from app.streams.keep_neighbours import NEIGHBOURS, KeepNeighbours
 from app.streams.outbox_store import PendingScan
 from app.streams.ownership import Ownership
+from app.streams.pace import BUSY_STEP_SECONDS
 from app.streams.publisher import partition_of
 from app.streams.rank_users import OUTBOX, RankUsers
 from tests.simulation.broker_clients import Gate
@@ -151,13 +152,14 @@ class Process:
         deliverer = self.deliverer = Deliverer(
             targets.destinations, store, render, may_tell=may_tell, share=lambda: len(held) / partitions,
             clock=self.clock, lease=self.flaws.lease(app.lease_is_good), settings=_DELIVERY,
-            connect=lambda target: SimClient(self, targets.receivers[target.name]),
+            connect=lambda target: SimClient(self, targets.receivers[target.name]), is_busy=lambda: world.are_busy,
         )  # fmt: skip
         target_names = [target.name for target in targets.destinations]
         ranker = self.ranker = RankUsers(
             app, profiles, neighbours, outbox,  # type: ignore[arg-type]  # they stand in
             updates_topic=names.updates, delay_seconds=lambda partition: app.delay_seconds(names.events, partition),
             settings=_RANKING, targets=target_names, rank=rank_five, due=deliverer.due, clock=self.clock, monotonic=self.loop.time,
+            step_seconds=lambda: BUSY_STEP_SECONDS if world.are_busy else 0.0,
         )  # fmt: skip
         if world.has_shares:
             self.shares = SimShares(app, profiles, names.shares, partitions=partitions, interval_seconds=5)  # type: ignore[arg-type]

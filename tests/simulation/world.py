@@ -132,8 +132,9 @@ class World:
         self.has_shares = random.random() < size.has_shares
         #: The part of the records of people that are consents.
         self.consents = 0.08
-        #: Readers of logs get one record at a time.
-        self.reads_are_short = random.random() < 0.3
+        #: Readers of logs get one record at a time; or workers collect what need not happen at once, as busy ones do.
+        kind = random.random()
+        self.reads_are_short, self.are_busy = kind < 0.3, kind > 0.8
         #: Of a request, that its author is frozen as it goes into the socket.
         self.freeze_rate = random.choice([0.2, 0.5, 0.8])
         #: How often anything was appended to any log.
