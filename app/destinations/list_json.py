@@ -19,7 +19,7 @@ from tidings.updates.v1.update_pb2 import Reason, RecommendationUpdate
 #: Of app/destinations/_list_json.c. An extension that was built from other sources has another number, and is not used.
 INTERFACE = 2
 #: Pieces of JSON that are kept of each kind, of some hundred bytes each: reasons and products recur from person to person.
-MAX_PIECES = 4_096
+MAX_PIECES = 16_384
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")

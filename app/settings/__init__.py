@@ -94,7 +94,7 @@ class WorkerSettings(Section):
     #: Bytes of changed state after which a batch is flushed, whatever is left of its records.
     batch_max_bytes: int = Field(2_000_000, ge=100_000, le=6_000_000)
     #: Decoded objects kept, of all tables together, by an estimate of the memory that they take.
-    cache_bytes: int = Field(144 * 1024**2, ge=8 * 1024**2)
+    cache_bytes: int = Field(160 * 1024**2, ge=8 * 1024**2)
     #: Decoded products of the catalog kept, some 2 kB each; the whole catalog is on disk.
     catalog_cache_products: int = Field(50_000, ge=100)
     #: Of RocksDB, for all tables of the worker: blocks, indexes, and what is written and not flushed.
