@@ -152,6 +152,8 @@ class EngineApp(faust.App):
         self.unwritten: Counter[TP] = Counter()
         #: Steps that the agent of each source topic made.
         self.steps: Counter[str] = Counter()
+        #: By partition, steps of what its batches wait for when they are written (``Unit.hold``): told by whoever makes them.
+        self.followed: Counter[int] = Counter()
         #: Of the generation at work.
         self.reader: SourceReader | None = None
         #: Of what is owned: where its log ended, and a moment, in ms since 1970, at which it ended there or before.

@@ -24,6 +24,8 @@ MISSED_HEARTBEATS = 3
 ASK_SECONDS = 5.0
 #: A batch is seen through when its users are ranked, and they wait for that under a backlog (rank_users.MAX_PATIENCE_SECONDS).
 SEEN_THROUGH_PATIENCE_SECONDS = 60.0
+#: Of one batch, though others' users are ranked meanwhile: a partition may have more of them waiting than are ranked in many minutes.
+HELD_PATIENCE_SECONDS = 3600.0
 
 
 def hears_us(app: Any) -> bool:
@@ -97,10 +99,9 @@ def _committing(app: Any, is_heard: bool, is_written: bool) -> Iterator[Work]:
         if acknowledged:
             yield Work(f"commit {place}", offset, is_heard, f"{place} is seen through up to {offset}, and it is not committed")
         else:
-            yield Work(
-                f"see through {place}", offset, is_written,
-                f"what the batch of {place} up to {offset} caused is not seen through", SEEN_THROUGH_PATIENCE_SECONDS,
-            )  # fmt: skip
+            what = f"what the batch of {place} up to {offset} caused is not seen through"
+            yield Work(f"see through {place}", (offset, app.followed[tp.partition]), is_written, what, SEEN_THROUGH_PATIENCE_SECONDS)
+            yield Work(f"let go {place}", offset, is_written, what, HELD_PATIENCE_SECONDS)
 
 
 def _offsets(app: Any) -> int:

@@ -163,6 +163,7 @@ class RankUsers:
         while slice_ := list(islice(todo, SLICE_USERS)):
             await self._app.turns.take(Priority.PATIENT)  # what items answer meanwhile saves ranking once more
             ranked = await self._app.apply_to(self._outbox, partition, partial(self._rank_slice, users=slice_))
+            self._app.followed[partition] += 1
             self._due([*(user_id for user_id, _ in ranked.changed), *ranked.reopened])
             now_ms = self._clock()
             for _, caused_at_ms in ranked.changed:

@@ -322,6 +322,7 @@ class SimApp:
         self.committers: dict[tuple[str, int], Committer] = {}
         self.unwritten: Counter[TP] = Counter()
         self.steps: Counter[str] = Counter()
+        self.followed: Counter[int] = Counter()
         self.reader: SourceReader | None = None
         self.writer = SimWriter(process)
         self.consumer = SimConsumer(process, self)

@@ -147,6 +147,7 @@ class StuckEngine:
         self.sources = {"events": table}
         self.unwritten = Counter({TP("events", 0): 1})
         self.steps: Counter[str] = Counter()
+        self.followed: Counter[int] = Counter()
         self.unwritten_bytes = Unwritten(10)
         self.reader = None
         self.rebalancing = False
@@ -234,3 +235,16 @@ async def _step(engine: StuckEngine, goes_on: bool) -> None:
     while goes_on:
         engine.steps["events"] += 1
         await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("followed", [True, False])
+async def test_a_batch_whose_users_wait_behind_many_others_is_let_be_while_those_are_ranked(followed: bool) -> None:
+    engine, judge, still = StuckEngine(), Judge(30), dict[str, float]()
+    await engine.committer.stop()
+    engine.committers, engine.unwritten = {}, Counter()
+    for second in range(0, 4000, 2):
+        for found in judge.look(works_of(engine), second):
+            still.setdefault(found.name, second)
+        engine.followed[0] += followed
+    waits = {"see through events/0": 90} if not followed else {}
+    assert still == waits | {"let go events/0": 3630}, "one batch that is never let go is found in the end"
