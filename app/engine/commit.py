@@ -25,7 +25,7 @@ from app.errors import NotOwnedError
 T = TypeVar("T")
 
 #: Values and outputs of units that wait to be written; beyond it there may be one more unit of each agent, ranking and outbox write.
-MAX_UNWRITTEN_BYTES = 64 * 1024**2
+MAX_UNWRITTEN_BYTES = 24 * 1024**2
 #: Records that a unit hands out between two looks at what it changed and at the clock, and bytes of their values: many changes may be in
 #: a large one.
 RUN_RECORDS, RUN_BYTES = 16, 16 << 10

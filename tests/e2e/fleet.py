@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiokafka.errors import KafkaError
 
+from app.delivery.outbox import MAX_FLIGHT_MS
 from app.domain.catalog import NO_CATALOG
 from app.domain.held_neighbours import HeldNeighbours
 from app.domain.models import GlobalModels
@@ -42,7 +43,8 @@ TARGET_TIMEOUT_SECONDS = 2
 #: From nothing to serving, on a busy machine.
 READY_SECONDS = 60
 #: Nothing folded, ranked or delivered for so long is a failure; so is not being done after MAX_SETTLE_SECONDS, however much moves.
-STALL_SECONDS, MAX_SETTLE_SECONDS = 60, 600
+#: The mark of a worker whose clock was ahead holds its user back for as long as any request may take, from when another worker sees it.
+STALL_SECONDS, MAX_SETTLE_SECONDS = MAX_FLIGHT_MS // 1000 + 20, 600
 #: After the last event a share is on its topic within this.
 SHARED_SECONDS = 15
 #: The state must be at rest for this long; longer on the embedded broker, which does not tell exact ends.
