@@ -45,7 +45,7 @@ def works_of(app: Any, further: Callable[[], Hashable] = lambda: None) -> Iterat
     if recovery.in_recovery or app.rebalancing:
         yield Work(
             "recovery",
-            (app.rebalancing, recovery.in_recovery, _offsets(app), further()),
+            (app.rebalancing, recovery.in_recovery, offsets_of(app), further()),
             is_written,
             "the recovery of this worker's partitions reads nothing",
             # The group gives its members so long to come together, and nothing can be seen of that.
@@ -104,7 +104,7 @@ def _committing(app: Any, is_heard: bool, is_written: bool) -> Iterator[Work]:
             yield Work(f"let go {place}", offset, is_written, what, HELD_PATIENCE_SECONDS)
 
 
-def _offsets(app: Any) -> int:
+def offsets_of(app: Any) -> int:
     """How far all open databases are, together."""
     return sum((database.offset or 0) + 1 for table in app.tables.values() for database in table.store.databases())
 

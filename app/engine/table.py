@@ -238,6 +238,11 @@ class PartitionState(Generic[T]):
         self._sizes = {key: self._sizes[key] for key in self._old if key in self._sizes}
         self._wear = {key: self._wear[key] for key in self._old if key in self._wear}
 
+    def forget(self) -> None:
+        """Nothing is kept decoded any more; what is changed and not taken yet, ``_dirty`` has."""
+        self._age()
+        self._age()
+
     def _raw(self, key: bytes) -> bytes | None:
         if key in self._dirty:
             return None  # deleted in this unit: what it changes is in memory
@@ -290,6 +295,11 @@ class Table(faust.Table, Generic[T]):
     def kept_bytes(self) -> int:
         """What decoded objects take, all partitions owned together, by estimate."""
         return sum(state.kept_bytes for state in self._states.values())
+
+    def forget(self) -> None:
+        """Objects are decoded again when they are asked for."""
+        for state in self._states.values():
+            state.forget()
 
     @property
     def owned(self) -> list[int]:

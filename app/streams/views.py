@@ -19,6 +19,7 @@ from app.engine.allocator import FreeMemory
 from app.engine.copies import KEPT_SECONDS
 from app.engine.held_memory import memory_parts
 from app.engine.log_ends import LogEnds
+from app.engine.progress import offsets_of
 from app.engine.table import MARK_PREFIX, next_offset_of
 from app.errors import NotOwnedError
 from app.streams.location import Elsewhere, Freshness, Here, Location, Moving, WorkerStatus
@@ -210,17 +211,24 @@ class TableViews:
         )
 
     async def report(self) -> None:
-        """Keep the gauges of lag, of memory and of bytes on disk current, until cancelled; and give back free memory when nothing waits."""
-        turn, shown, free_memory = 0, set[tuple[str, int]](), FreeMemory()
+        """Keep the gauges of lag, of memory and of bytes on disk current, until cancelled; and give back memory when nothing waits."""
+        tables = self._app.tables.values()
+
+        def forget() -> None:
+            for table in tables:
+                table.forget()  # type: ignore[attr-defined]  # they are the engine's
+
+        turn, shown, free_memory = 0, set[tuple[str, int]](), FreeMemory(forget=forget)
         while True:
             lags = self._app.lags()
             shown = show_lags(lags, shown)
             for part, size in memory_parts(self._app).items():
                 metrics.MEMORY_BYTES.labels(part).set(size)
             if turn % _SIZE_EVERY == 0:
-                for table in self._app.tables.values():
+                for table in tables:
                     metrics.STATE_BYTES.labels(table.name).set(table.store.size_bytes())
-            free_memory.look(is_quiet=not (any(lags.values()) or self._app.unwritten_bytes.bytes))
+            is_quiet = not (any(lags.values()) or self._app.unwritten_bytes.bytes)
+            free_memory.look(is_quiet=is_quiet, position=offsets_of(self._app))
             turn += 1
             await asyncio.sleep(1)
 

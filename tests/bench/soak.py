@@ -185,10 +185,10 @@ class _Phases:
         await self._until(lambda: self._watch.applied >= self._sent, "apply all events")
 
     async def _rest(self) -> int:
-        """All folded, ranked and delivered, and long enough for the worker to give back what came free."""
+        """All folded, ranked and delivered, and long enough for the worker to give back what it does not need."""
         await self._applied()
         quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < GIVE_BACK_EVERY_SECONDS + 5:
+        while time.monotonic() - quiet_since < 2 * GIVE_BACK_EVERY_SECONDS + 10:
             if await self._worker.metric("tidings_outbox_due_users{") + await self._worker.metric("tidings_lag_records{"):
                 quiet_since = time.monotonic()
             self._check("deliver to everyone")

@@ -46,7 +46,17 @@ def test_it_is_given_back_when_nothing_waits_and_not_again_before_some_time_has_
     memory = FreeMemory(lambda: given.append(now[0]) is None, lambda: now[0])
     for second in range(5 * GIVE_BACK_EVERY_SECONDS):
         now[0] = float(second)
-        memory.look(is_quiet=second % 7 == 0 and second > GIVE_BACK_EVERY_SECONDS + 7)
+        memory.look(is_quiet=second % 7 == 0 and second > GIVE_BACK_EVERY_SECONDS + 7, position=0)
     assert given[0] == 42
     assert all(GIVE_BACK_EVERY_SECONDS <= after - before < GIVE_BACK_EVERY_SECONDS + 7 for before, after in pairwise(given))
     assert len(given) == 4
+
+
+def test_what_is_kept_is_forgotten_where_nothing_was_done_from_one_time_to_the_next():
+    now, said = [0.0], []
+    memory = FreeMemory(lambda: said.append("give back") is None, lambda: now[0], lambda: said.append("forget"))
+    for position in (7, 8, 8, 8, 9):
+        now[0] += GIVE_BACK_EVERY_SECONDS
+        memory.look(is_quiet=True, position=position)
+        said.append(str(position))
+    assert said == ["give back", "7", "give back", "8", "forget", "give back", "8", "forget", "give back", "8", "give back", "9"]

@@ -47,6 +47,9 @@ async def test_reads_are_those_of_a_dict_however_batches_caches_and_writes_inter
         position += size
         for _ in range(data.draw(st.integers(0, len(waiting)))):
             state.written(waiting.pop(0), changelog_offset=position)
+        if data.draw(st.booleans()):
+            state.forget()
+            assert (kept(state), state.kept_bytes) == (0, 0)
         assert seen(state) == plain(stream[:position])
 
 
@@ -204,6 +207,7 @@ async def test_an_object_that_a_long_unit_changed_is_found_again_when_it_is_not_
     unit: Unit[Any] = Unit(state)
     for n in range(50):
         unit.state.obtain(b"%d" % n).added.append(1)
+    state.forget()
     for n in range(50):
         unit.state.obtain(b"%d" % n).added.append(2)
 
