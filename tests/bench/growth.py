@@ -5,7 +5,8 @@ few users a backlog is worked off at one ranking for many events, with many user
 event that is measured here is of another user, one who is there already (a profile with some history, a list at the webhook) and whose
 event is ranked and delivered by itself, however many users there are: what is measured is the warm part, not the first creation of a
 user. A worker with the fewest users, which stays as it is, works off as many such events right before and right after, for the machine's
-speed drifts: growth is the quotient.
+speed drifts: growth is the quotient. Flushes and compactions come in lumps: a burst is long enough for some of them, so that each of the
+fewest users is met two or three times in all.
 
 Users are made by writing the state of the first ones under further names. A worker that has lost its directory reads all of it (cold); one
 that is killed has its directory (warm). The same event of the same state comes at every number of users.
@@ -19,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
 from statistics import mean, median
@@ -52,21 +54,17 @@ _WAITING = ("tidings_lag_records{", "tidings_outbox_due_users{")
 class GrowthPlan:
     """``times``: so many times as many users, the first being 1. ``pairs`` of bursts for each. After a recovery RocksDB compacts:
     a worker is calm when it uses less than ``calm_core`` for ``quiet_seconds``, and is waited for up to ``patience_seconds``. A burst that
-    is not counted comes first, so that it has its indexes at hand.
+    is not counted comes first, so that it has its indexes at hand. ``burst_events``, each of another user, are at most ``users``.
     """
 
     users: int = 10_000
     times: Sequence[int] = (1, 10, 100)
     warm_up_events: int = 40_000
-    pairs: int = 3
+    pairs: int = 4
+    burst_events: int = 2_500
     quiet_seconds: float = 4.0
     calm_core: float = 0.1
     patience_seconds: float = 120.0
-
-    @property
-    def burst_events(self) -> int:
-        """The worker with the fewest users meets each of them at most once in all its bursts; some are in none of the warm-up events."""
-        return self.users * 9 // 10 // ((len(self.times) - 1) * (self.pairs + 1))
 
 
 @dataclass
@@ -107,13 +105,11 @@ async def measure_growth(harness: Harness, plan: GrowthPlan, say: Callable[[str]
     async with _worker(harness, plan, "few", say) as few, _worker(harness, plan, "many", say) as many:
         sizes.append(first := Size(plan.users))
         base = await many.base()
-        few_users, at = sorted(await few.base()), 0
-        Random(_SEED).shuffle(few_users)
+        few_users, numbers = list(await few.base()), count()
 
         async def of_few() -> Burst:
-            nonlocal at
-            users, at = few_users[at : at + plan.burst_events], at + plan.burst_events
-            return await few.burst(users, 1)
+            number = next(numbers)
+            return await few.burst(_drawn(few_users, plan.burst_events, number), 1, number)
 
         for times in plan.times[1:]:
             sizes.append(size := Size(plan.users * times))
@@ -123,11 +119,11 @@ async def measure_growth(harness: Harness, plan: GrowthPlan, say: Callable[[str]
             size.cold = await many.restart(lost=True)
             await many.until_calm()
             # The one with few has just worked; the other has done nothing yet but to recover.
-            await many.burst(_drawn(list(base), plan.burst_events, plan.pairs), times)
+            await many.burst(_drawn(list(base), plan.burst_events, plan.pairs), times, plan.pairs)
             before = await of_few()
             for pair in range(plan.pairs):
                 say(f"an event each of {plan.burst_events:,} of {size.users:,} users, burst {pair + 1}")
-                own = await many.burst(_drawn(list(base), plan.burst_events, pair), times)
+                own = await many.burst(_drawn(list(base), plan.burst_events, pair), times, pair)
                 after = await of_few()
                 size.cpu_us.append(own.cpu_us_per_event)
                 size.grown_pairs.append(own.cpu_us_per_event / mean((before.cpu_us_per_event, after.cpu_us_per_event)))
@@ -144,11 +140,11 @@ async def measure_growth(harness: Harness, plan: GrowthPlan, say: Callable[[str]
         first.cold = await few.restart(lost=True)
 
 
-def _drawn(users: list[bytes], count: int, number: int) -> list[bytes]:
-    """No user is in two bursts."""
+def _drawn(users: list[bytes], burst_events: int, number: int) -> list[bytes]:
+    """Whom burst ``number`` meets: nobody twice in it, and nobody again before everybody was met, or almost."""
     ordered = sorted(users)
     Random(_SEED + 1).shuffle(ordered)
-    return ordered[number * count : (number + 1) * count]
+    return list(islice(cycle(ordered), number * burst_events, (number + 1) * burst_events))
 
 
 @dataclass
@@ -195,10 +191,10 @@ class _Worker:
                 return
         raise BenchError(f"{plan.patience_seconds:g} s after a recovery the worker still uses more than {plan.calm_core:.0%} of a core")
 
-    async def burst(self, users: Sequence[bytes], times: int) -> Burst:
-        """An event of each, and all that follows from it."""
+    async def burst(self, users: Sequence[bytes], times: int, number: int) -> Burst:
+        """An event of each, and all that follows from it. No two bursts of a worker have the same ``number`` and ``times``."""
         worker, counted = self.running(), len(_COUNTED)
-        records = list(_events(users, times, self.plan))
+        records = list(_events(users, times, number, self.plan))
         before, cpu = await worker.metrics(*_COUNTED), worker.cpu_seconds()
         await fill(self.bootstrap_servers, self.names.events, records)
         last, moved_at, used = before, time.monotonic(), cpu
@@ -272,13 +268,13 @@ def _copies(base: Mapping[bytes, Mapping[str, bytes]], table: str, first: int, e
             yield Record(partition_of(key, PARTITIONS), key, value)
 
 
-def _events(users: Sequence[bytes], times: int, plan: GrowthPlan) -> Iterator[Record]:
-    """One of each, some minutes after what made them; of each user any of the names."""
-    random, popular = Random(_SEED + len(users)), _Zipf(5_000)
-    began_ms = FIRST_EVENT_MS + int(plan.warm_up_events * MEAN_GAP_MS / plan.users) + MEAN_GAP_MS // 2
+def _events(users: Sequence[bytes], times: int, number: int, plan: GrowthPlan) -> Iterator[Record]:
+    """One of each, some minutes after what made them and after the burst before; of each user any of the names."""
+    random, popular = Random(_SEED + number), _Zipf(5_000)
+    began_ms = FIRST_EVENT_MS + int(plan.warm_up_events * MEAN_GAP_MS / plan.users) + (number + 1) * MEAN_GAP_MS // 2
     for i, user in enumerate(users):
         event = _shop_event(random.random(), i, lambda: f"product-{popular.draw(random)}")
         key = _name(user, random.randrange(times))
-        event.event_id = f"{times:x}-{key.decode()}"
+        event.event_id = f"{times:x}-{number:x}-{key.decode()}"
         event.user_id, event.occurred_at_ms, event.source = key.decode(), began_ms + i, "bench"
         yield Record(partition_of(key, PARTITIONS), key, event.SerializeToString())

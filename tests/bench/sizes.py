@@ -46,7 +46,7 @@ class Sizes:
 QUICK = Sizes(
     bare=((200, 4_000), (2_000, 4_000)), bare_slow_events=2_000, path=(200, 2_000), stage_turns=1, max_events=1_000,
     plan=Plan(users=200, warm_up_events=1_000, probes=10, probes_per_second=10, views=100), loads=(0.5,), capacity=20.0,
-    growth=GrowthPlan(users=200, times=(1, 3), warm_up_events=600, pairs=1, quiet_seconds=1.0),
+    growth=GrowthPlan(users=200, times=(1, 3), warm_up_events=600, pairs=1, burst_events=90, quiet_seconds=1.0),
     two_workers=TwoWorkersPlan(users=200, events=600, rounds=1),
     recovery=PeerRecoveryPlan(users=200, events=400, quiet_seconds=3.0),
     ranking=RankingPlan(learn_events=2_000, queries=200, rounds=2),

@@ -27,6 +27,7 @@ from tests.bench.systems.tidings_path import Stage
 from tests.bench.table import readme_tables
 from tests.bench.two_workers import FleetRun, TwoWorkers
 from tests.bench.workload import BareEvents, positions_of
+from tidings.events.v1.event_pb2 import Event
 
 
 def _run(job: str, users: int, system: str, rate: float) -> Measured:
@@ -172,16 +173,20 @@ async def test_the_capacity_is_found_to_within_a_step(limit: float) -> None:
     assert rested == ([] if limit < 100 else [0.0])
 
 
-def test_no_user_is_in_two_bursts_and_all_numbers_of_users_meet_the_same_events() -> None:
-    plan = GrowthPlan(users=1_000, pairs=3)
+def test_bursts_meet_everybody_in_turn_and_all_numbers_of_users_meet_the_same_events() -> None:
+    plan = GrowthPlan(users=1_000, pairs=3, burst_events=300)
     users = [b"user-%d" % number for number in range(1_000)]
     bursts = [_drawn(users, plan.burst_events, number) for number in range(plan.pairs)]
     assert len({user for burst in bursts for user in burst}) == plan.pairs * plan.burst_events
-    assert plan.burst_events * (len(plan.times) - 1) * (plan.pairs + 1) <= plan.users
-    few, many = list(_events(bursts[0], 1, plan)), list(_events(bursts[0], 100, plan))
+    again = _drawn(users, plan.burst_events, 3)
+    assert len(set(again)) == plan.burst_events
+    assert again[100:] == bursts[0][:200]
+    few, many = list(_events(bursts[0], 1, 0, plan)), list(_events(bursts[0], 100, 0, plan))
     assert [record.key for record in few] == bursts[0]
     assert [record.key.split(b".")[0] for record in many] == bursts[0]
     assert len({record.key.partition(b".")[2] for record in many}) > 50
+    ids = [Event.FromString(record.value).event_id for number in (0, 3) for record in _events(_drawn(users, 300, number), 1, number, plan)]
+    assert len(set(ids)) == len(ids), "an event that was there already would be dropped"
 
 
 def test_quantiles_are_of_what_was_measured() -> None:

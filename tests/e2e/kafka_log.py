@@ -23,13 +23,20 @@ from app.streams.kafka_client import kafka_client
 from app.streams.publisher import partition_of
 from app.streams.topics import TopicNames
 from tidings.state.v1.neighbours_pb2 import UserNeighbours
-from tidings.state.v1.outbox_pb2 import OutboxEntry
+from tidings.state.v1.outbox_pb2 import Delivery, OutboxEntry
 from tidings.state.v1.profile_pb2 import Profile
 from tidings.updates.v1.update_pb2 import RecommendationUpdate
 
 FETCH_BYTES = 4 << 20
 #: The embedded broker says an end that lies behind by up to a batch: silence for this long after it is the end.
 QUIET_MS = 700
+#: A request that a worker with a wrong clock signed is refused. Who met so many of them waits for half an hour, by the retry schedule.
+LONG_REFUSED, REFUSED_FOR_THE_CLOCK = 3, "401: Message timestamp"
+
+
+def waits_for_a_clock(delivery: Delivery) -> bool:
+    """Whether the person is due for longer than a run waits, because of nothing but workers' wrong clocks."""
+    return is_due(delivery) and delivery.attempts >= LONG_REFUSED and delivery.last_error.startswith(REFUSED_FOR_THE_CLOCK)
 
 
 class Tail:
@@ -125,7 +132,7 @@ class KafkaLog:
         self.published = Published()
         self._kafka = kafka
         #: Who should still be told something, and until when they wait after a failure, in ms since 1970 (0: for nothing).
-        self._due: dict[str, int] = {}
+        self._due: dict[str, list[Delivery]] = {}
         self._values: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in self.names.changelogs.values()}
         self._tails = {
             "events": Tail(kafka, [self.names.events], self.events.append),
@@ -176,14 +183,14 @@ class KafkaLog:
         parts = [part for topic in await self._admin.describe_topics() for part in topic["partitions"]]
         return sum(len(part["isr"]) < len(part["replicas"]) for part in parts)
 
-    async def due_users(self) -> list[str]:
-        """Users who should still be told something, as the outbox says at its end."""
+    async def due_users(self, *, clocks_were_right: bool = True) -> list[str]:
+        """Users who should still be told something, as the outbox says at its end; without those who wait for long because of a clock."""
         await self.read_on("outbox")
-        return sorted(self._due)
+        return sorted(user for user, due in self._due.items() if clocks_were_right or not all(map(waits_for_a_clock, due)))
 
     def someone_waits(self, now_ms: int) -> bool:
         """Whether anyone of those waits for their next attempt."""
-        return any(at_ms > now_ms for at_ms in self._due.values())
+        return any(delivery.next_attempt_at_ms > now_ms for due in self._due.values() for delivery in due)
 
     async def tables(self) -> Tables:
         """All tables, read to the end."""
@@ -212,7 +219,7 @@ class KafkaLog:
         if record.topic == self.names.changelogs["outbox"] and not record.key.startswith(b"__"):
             due = [delivery for delivery in OutboxEntry.FromString(record.value or b"").deliveries if is_due(delivery)]
             if due:
-                self._due[record.key.decode()] = max(delivery.next_attempt_at_ms for delivery in due)
+                self._due[record.key.decode()] = due
             else:
                 self._due.pop(record.key.decode(), None)
         values, place = self._values[record.topic], (record.partition, record.key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -224,6 +225,41 @@ def test_what_is_lost_doubled_or_old_is_found(end: End, break_it: Callable[[End]
     break_it(end)
     with pytest.raises(AssertionError, match=said):
         end.compare()
+
+
+def test_a_version_that_was_given_up_before_a_later_one_was_confirmed_is_history(end: End) -> None:
+    end.tables.outbox["u1"].deliveries[0].abandoned_version = VERSION - 1
+    end.compare()
+
+
+def _refused(end: End, attempts: int, reason: str) -> None:
+    delivery = end.tables.outbox["u1"].deliveries[0]
+    delivery.confirmed_version, delivery.attempts, delivery.last_error = 0, attempts, reason
+    del end.bodies["u1"]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "reason", "clocks_were_right", "said"),
+    [
+        (3, "401: Message timestamp too new", False, ""),
+        (2, "401: Message timestamp too new", False, "users at the inbox missing"),
+        (3, "401: No matching signature found", False, "users at the inbox missing"),
+        (3, "401: Message timestamp too new", True, "users at the inbox missing"),
+    ],
+)
+def test_only_those_whom_wrong_clocks_make_wait_for_long_may_be_due(
+    end: End, attempts: int, reason: str, clocks_were_right: bool, said: str
+) -> None:
+    _refused(end, attempts, reason)
+    compare = partial(compare_inbox, "inbox", end.tables.outbox, end.bodies, end.stats, clocks_were_right=clocks_were_right)
+    if said:
+        with pytest.raises(AssertionError, match=said):
+            compare()
+    else:
+        assert compare() == 1
+        end.bodies["u2"]["data"]["version"] += 1
+        with pytest.raises(AssertionError, match="versions at the inbox above"):
+            compare()
 
 
 @pytest.mark.parametrize("wrong", SOUND_STATS)

@@ -129,9 +129,10 @@ async def _run(plan: Plan, fleet: Fleet, victims: Victims, timeline: Timeline) -
     timeline.note("the three workers own all partitions")
     events = await _end_of(replay, fleet, plan)
     timeline.note(f"the last of {events:,} events is written")
-    await fleet.settled(events)
+    clocks_were_right = not timeline.done[Kind.CLOCK]
+    await fleet.settled(events, clocks_were_right=clocks_were_right)
     timeline.note("all of them are seen through, and nobody is due at the inbox")
-    verdict = await fleet.exact(events, clocks_were_right=not timeline.done[Kind.CLOCK])
+    verdict = await fleet.exact(events, clocks_were_right=clocks_were_right)
     assert (verdict.applied, verdict.duplicates, verdict.dead_letters) == (events, 0, 0)
     timeline.note(f"exact: all tables are the plain fold of the {events:,} events, everyone has the last list")
     logs = [worker.log for worker in fleet.workers]

@@ -67,6 +67,7 @@ class Report:
             "events": verdict.events,
             "deliveries": verdict.deliveries,
             "repeated deliveries": verdict.repeated_deliveries,
+            "people due for half an hour because of a clock": verdict.waiting_for_a_clock,
             "kills": done[Kind.KILL] + done[Kind.LOSE],
             "pauses": done[Kind.PAUSE_SHORT] + done[Kind.PAUSE_LONG],
             "leaves and joins": done[Kind.LEAVE] + done[Kind.JOIN],
