@@ -194,7 +194,7 @@ class Fleet:
             if last[0] and (time.monotonic() - since > stall_seconds or time.monotonic() > stop):
                 raise AssertionError(f"not settled, and nothing moved for {time.monotonic() - since:.0f} s: {last}")
 
-    async def _unfinished(self, events: int, clocks_were_right: bool) -> list[Any]:
+    async def _unfinished(self, events: int, clocks_were_right: bool = True) -> list[Any]:
         """First what is not done yet, in words, empty when all is; then how far everything is."""
         try:
             return await self._what_is_unfinished(events, clocks_were_right)
