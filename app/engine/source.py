@@ -29,7 +29,7 @@ from app.errors import StateError
 #: Fetched at once for one partition, and, of all partitions together, as far as LEAST_FETCH_BYTES for each allow. Unpacked, small records
 #: take some six times as much. (A producer's compressed batch is unpacked as a whole, however large it becomes.)
 FETCH_BYTES = 1 << 20
-READ_AHEAD_BYTES = 4 << 20
+READ_AHEAD_BYTES = 16 << 20
 LEAST_FETCH_BYTES = 64 << 10
 #: What one answer of the broker may bring, of all partitions together. A busy loop reads some 256 kB in a round, and an answer that is not
 #: read when the request times out is asked for again from its beginning.
