@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -254,8 +254,7 @@ def compare_inbox(
     differences, waiting = Differences(), set[str]()
     if not clocks_were_right:
         waiting = {user for user, entry in outbox.items() if (held := delivery_of(entry, target)) and waits_for_a_clock(held)}
-    told = {user: body for user, body in bodies.items() if user not in waiting}
-    for user in differences.same_keys("users at the inbox", told, {user: outbox[user] for user in outbox if user not in waiting}):
+    for user in differences.same_keys("users at the inbox", _without(bodies, waiting), _without(outbox, waiting)):
         update, data, delivery = outbox[user].update, bodies[user]["data"], delivery_of(outbox[user], target)
         if delivery is None or is_due(delivery):
             differences.add("users whose last list is not confirmed", user)
@@ -270,6 +269,10 @@ def compare_inbox(
             differences.add(f"{wrong} at the inbox", str(stats[wrong]))
     differences.check()
     return len(waiting)
+
+
+def _without(held: Mapping[str, Any], users: Collection[str]) -> dict[str, Any]:
+    return {user: value for user, value in held.items() if user not in users}
 
 
 def _products(update: RecommendationUpdate) -> list[tuple[str, str, str, int]]:

@@ -131,7 +131,7 @@ class KafkaLog:
         self.dead_letters: list[Any] = []
         self.published = Published()
         self._kafka = kafka
-        #: Who should still be told something, and until when they wait after a failure, in ms since 1970 (0: for nothing).
+        #: Who should still be told something, and how it stands with them at each target that they are due at.
         self._due: dict[str, list[Delivery]] = {}
         self._values: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in self.names.changelogs.values()}
         self._tails = {
